@@ -1,0 +1,59 @@
+"""A fact is known or unknown. A failed read is never zero."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sandbox.errors import ArrakisError
+
+__all__ = ["Fact", "Known", "Unknown", "gather"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """What a source said."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A source did not say: why not, and what to do about it."""
+
+    reason: str
+    hint: str = ""
+    error: BaseException | None = None
+
+
+Fact = Known[T] | Unknown
+
+
+def gather(probes: Mapping[str, Callable[[], Any]], *, deadline: float) -> dict[str, Any]:
+    """Run the probes side by side and return a fact for each, within `deadline` seconds.
+
+    A probe that fails, or has not answered by then, is Unknown. Its thread is left behind; being a daemon it does not
+    hold up the exit.
+    """
+    facts: dict[str, Any] = {}
+
+    def run(name: str, probe: Callable[[], Any]) -> None:
+        try:
+            facts[name] = Known(probe())
+        except ArrakisError as error:
+            facts[name] = Unknown(str(error), error.hint, error)
+        except Exception as error:  # a probe's own fault must not hide what the others found
+            facts[name] = Unknown(f"the {name} probe failed: {type(error).__name__}: {error}", "", error)
+
+    threads = [threading.Thread(target=run, args=item, daemon=True, name=item[0]) for item in probes.items()]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + deadline
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    done = dict(facts)
+    late = Unknown(f"no answer within {deadline:g} s", "is the server up? --timeout S waits longer")
+    return {name: done.get(name, late) for name in probes}

@@ -1,0 +1,1 @@
+"""One module a procedure, read top to bottom like the page that it replaces."""

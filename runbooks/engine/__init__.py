@@ -1,0 +1,1 @@
+"""The one gate through which anything is changed: guards, confirmation, journal, act, look again."""

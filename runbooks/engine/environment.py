@@ -1,0 +1,128 @@
+"""Which production is meant: a named file under environments/, and variables that override it."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sandbox.errors import ArrakisError
+
+__all__ = ["Environment", "command", "resolve"]
+
+_URLS = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL", "nats_url": "NATS_URL"}
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """A target. The addresses hold secrets: they are never printed. `typed`: its name must be typed to confirm."""
+
+    name: str
+    database_url: str
+    redis_url: str
+    nats_url: str
+    alarm_prefix: str = ""
+    region: str | None = None
+    account: str | None = None
+    typed: bool = True
+    state: Path = Path()
+
+    @property
+    def lab(self) -> bool:
+        """Whether this is the embedded stand-in."""
+        return self.name == "lab"
+
+
+def command(environment: Environment | None = None) -> str:
+    """Return how this toolkit was called, for the commands that are printed."""
+    base = os.environ.get("RUNBOOKS_COMMAND", "invoke")
+    return f"{base} lab" if environment and environment.lab else base
+
+
+def resolve(option: str | None, variables: Mapping[str, str], folder: Path, state: Path) -> Environment:
+    """Return the target named by `--env` or ARRAKIS_ENV, or the one that the variables alone describe.
+
+    Raises ArrakisError if there is none, the name is unknown, or an address is missing.
+    """
+    name = option or variables.get("ARRAKIS_ENV")
+    if name:
+        settings = {} if name == "lab" else _file(name, folder)
+    elif variables.get("DATABASE_URL"):
+        name, settings = "custom", {}
+    else:
+        raise ArrakisError(
+            "no environment is named",
+            hint=f"--env NAME ({_known(folder)}), or try `{command()} lab rb-sb-003`",
+        )
+    region = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or settings.get("region")
+    addresses = {field: variables.get(variable) or settings.get(field) for field, variable in _URLS.items()}
+    resolved = {field: _address(field, value, region) for field, value in addresses.items()}
+    return Environment(
+        name=name,
+        **resolved,
+        alarm_prefix=str(settings.get("alarm_prefix", "")),
+        region=region,
+        account=settings.get("account"),
+        typed=settings.get("confirm", "typed") == "typed" and not _is_stand_in(resolved, variables),
+        state=state / name,
+    )
+
+
+def _file(name: str, folder: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((folder / f"{Path(name).name}.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = get_close_matches(name, [file.stem for file in folder.glob("*.toml")], 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {_known(folder)}"
+        raise ArrakisError(f"there is no environment {name!r}", hint=hint) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ArrakisError(
+            f"environments/{name}.toml is not TOML: {error}", hint="correct the file"
+        ) from error
+
+
+def _known(folder: Path) -> str:
+    return ", ".join(sorted(file.stem for file in folder.glob("*.toml"))) or "none is set up"
+
+
+def _address(field: str, value: object, region: str | None) -> str:
+    """Return an address given as it is, or by the name of a secret whose JSON has a `url` member."""
+    variable = _URLS[field]
+    if isinstance(value, dict) and "secret" in value:
+        return _from_secret(str(value["secret"]), region)
+    if not isinstance(value, str):
+        raise ArrakisError(
+            f"{variable} is not set", hint=f"set it, or name {field} in the environment's file"
+        )
+    try:
+        parts = urlsplit(value.split(",")[0])
+        well_formed = bool(parts.scheme and parts.hostname) and (parts.port or True)
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise ArrakisError(f"{variable} is malformed", hint="write it as scheme://user:password@host:port/…")
+    return value
+
+
+def _from_secret(name: str, region: str | None) -> str:
+    import json
+
+    from sandbox.adapters.aws import Aws
+
+    secret = Aws(region=region).read("secretsmanager", "get_secret_value", SecretId=name)
+    try:
+        return str(json.loads(secret["SecretString"])["url"])
+    except (ValueError, KeyError, TypeError):
+        raise ArrakisError(
+            f"secret {name} has no `url` member", hint="it should be JSON with a url"
+        ) from None
+
+
+def _is_stand_in(addresses: Mapping[str, str], variables: Mapping[str, str]) -> bool:
+    """Whether every address, AWS included, is on this machine: only a stand-in is, as a tunnel has the real AWS."""
+    urls = [*addresses.values(), variables.get("AWS_ENDPOINT_URL", "")]
+    return all(urlsplit(url).hostname in _LOCAL for joined in urls for url in joined.split(","))

@@ -1,0 +1,167 @@
+"""The journal: append-only JSON lines on disk, each record chained to the last by hash, synced before the act.
+
+It needs no server, so it works when PostgreSQL is the patient. `mirror` copies records to PostgreSQL where that can be
+reached, so that another operator on another host can see, resume and undo.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from runbooks.engine.errors import PlanError
+from runbooks.engine.model import Phase
+from runbooks.engine.plan import dumps
+from sandbox.errors import ArrakisError
+
+__all__ = ["Journal", "JournalEntry", "verify"]
+
+_GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One record. `observed` is what was seen or, for a run's start, the whole plan."""
+
+    chain: str
+    seq: int
+    run: str
+    action: str | None
+    phase: Phase
+    at: datetime
+    actor: str
+    observed: Mapping[str, Any]
+    error: str | None
+    previous: str
+    hash: str = ""
+
+
+class Journal:
+    """One environment's journal on this host."""
+
+    def __init__(self, path: Path, *, actor: str, clock: Callable[[], datetime]) -> None:
+        """Take the file, who acts, and the clock (UTC)."""
+        self._path, self._actor, self._clock = path, actor, clock
+        self.mirror: Callable[[JournalEntry], None] = lambda _: None
+
+    def append(
+        self,
+        run: str,
+        phase: Phase,
+        *,
+        action: str | None = None,
+        observed: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> JournalEntry:
+        """Write one record and sync it. Raises ArrakisError when it cannot: then nothing may be done."""
+        try:
+            with self._locked() as file:
+                entry = self._next(file, run, phase, action=action, observed=observed or {}, error=error)
+                file.seek(0, os.SEEK_END)
+                file.write(dumps(asdict(entry)).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error_:
+            raise ArrakisError(
+                f"the journal cannot be written: {error_.strerror}",
+                hint="free some disk, or point RUNBOOKS_STATE_DIR elsewhere; nothing is done without its record",
+            ) from error_
+        self.mirror(entry)
+        return entry
+
+    def entries(self) -> list[JournalEntry]:
+        """Return all whole records, oldest first. Raises ArrakisError if the chain is broken."""
+        if not self._path.exists():
+            return []
+        return verify(self._path.read_bytes().splitlines())
+
+    def of_run(self, run: str) -> list[JournalEntry]:
+        """Return the records of one run. Raises PlanError if there is no such run."""
+        found = [entry for entry in self.entries() if entry.run == run]
+        if not found:
+            raise PlanError(f"there is no run {run} in this environment", hint="`history` lists them")
+        return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[IO[bytes]]:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
+    def _next(self, file: IO[bytes], run: str, phase: Phase, **fields: Any) -> JournalEntry:
+        last = _last_record(file)
+        entry = JournalEntry(
+            chain=last.chain if last else uuid.uuid4().hex,
+            seq=last.seq + 1 if last else 1,
+            run=run,
+            phase=phase,
+            at=self._clock(),
+            actor=self._actor,
+            previous=last.hash if last else _GENESIS,
+            **fields,
+        )
+        return _sealed(entry)
+
+
+def verify(lines: list[bytes]) -> list[JournalEntry]:
+    """Return the records if each follows from the one before. Raises ArrakisError naming the first that does not.
+
+    A last line cut short is a crash in the middle of a write: it was never acted on, and is passed over.
+    """
+    found: list[JournalEntry] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = _read(line)
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines):
+                break
+            raise _broken(number) from None
+        previous = found[-1] if found else None
+        expected = (
+            (previous.hash, previous.seq + 1, previous.chain) if previous else (_GENESIS, 1, entry.chain)
+        )
+        if (entry.previous, entry.seq, entry.chain) != expected or _sealed(entry) != entry:
+            raise _broken(number)
+        found.append(entry)
+    return found
+
+
+def _broken(number: int) -> ArrakisError:
+    return ArrakisError(
+        f"the journal was changed at record {number}", hint="keep the file, and compare it to the mirror"
+    )
+
+
+def _sealed(entry: JournalEntry) -> JournalEntry:
+    content = {key: value for key, value in asdict(entry).items() if key != "hash"}
+    digest = hashlib.sha256(dumps(content).encode()).hexdigest()
+    return JournalEntry(**{**content, "hash": digest})
+
+
+def _read(line: bytes) -> JournalEntry:
+    data = json.loads(line)
+    return JournalEntry(**{**data, "phase": Phase(data["phase"]), "at": datetime.fromisoformat(data["at"])})
+
+
+def entry_from_json(data: Mapping[str, Any]) -> JournalEntry:
+    """Read a mirrored record back."""
+    return _read(json.dumps(data).encode())
+
+
+def _last_record(file: IO[bytes]) -> JournalEntry | None:
+    """Return the last whole record; a torn one after it is cut off, so that what follows is readable."""
+    file.seek(0)
+    data = file.read()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        file.truncate(whole)
+    lines = data[:whole].splitlines()
+    return _read(lines[-1]) if lines else None

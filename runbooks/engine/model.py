@@ -1,0 +1,181 @@
+"""The engine's words. Frozen values that can be written to JSON and read back unchanged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+__all__ = [
+    "Action",
+    "Finding",
+    "Observation",
+    "Phase",
+    "Plan",
+    "Remedy",
+    "Resource",
+    "Reversibility",
+    "Runbook",
+    "Severity",
+    "State",
+    "Target",
+    "Verdict",
+]
+
+
+class Severity(StrEnum):
+    """How bad a finding is; `unknown` is never good."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    UNKNOWN = "unknown"
+
+
+class Reversibility(StrEnum):
+    """Whether an action can be undone."""
+
+    REVERSIBLE = "reversible"
+    IRREVERSIBLE = "irreversible"
+
+
+class State(StrEnum):
+    """How a target stands to an action: as planned, already done, interrupted midway, or changed since."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    PARTLY = "partly"
+    CHANGED = "changed"
+
+
+class Phase(StrEnum):
+    """What a journal record says. `started` without an ending means unknown."""
+
+    PLANNED = "planned"
+    RUN_STARTED = "run-started"
+    STARTED = "started"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    RUN_ENDED = "run-ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A thing that can be acted on, e.g. kind `schema`, id its name."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was found. `source` is the command a person would run to see it."""
+
+    check: str
+    severity: Severity
+    summary: str
+    resource: Resource | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One change to one target: what is there before, what will be there after, and why."""
+
+    id: str
+    verb: str
+    resource: Resource
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    reason: str
+    reversibility: Reversibility
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Which production a plan was made for. Without secrets."""
+
+    name: str
+    account: str | None
+    region: str | None
+    database: str
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done, as a value: shown, applied exactly, never widened. The id holds the digest's start.
+
+    `existing` is how many resources of the kinds concerned exist, for the blast radius; None when unknown.
+    """
+
+    id: str
+    runbook: str
+    environment: Target
+    created_at: datetime
+    expires_at: datetime
+    findings: tuple[Finding, ...]
+    actions: tuple[Action, ...]
+    existing: int | None
+    undoes: str | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a guard says, and why."""
+
+    guard: str
+    allowed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A target looked at again, just now."""
+
+    state: State
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Remedy(Protocol):
+    """One verb. It is made with what it needs to read and write; `stop` is called between small steps and may raise."""
+
+    verb: str
+
+    def observe(self, action: Action) -> Observation:
+        """Look at the target: as planned, done, midway, or changed."""
+        ...
+
+    def in_use(self, action: Action) -> str | None:
+        """Say who uses the target or used it lately; None if nobody. Raises when it cannot tell."""
+        ...
+
+    def apply(self, action: Action) -> None:
+        """Do it, or what remains of it. Raises rather than touch what is not as planned."""
+        ...
+
+    def revert(self, action: Action) -> None:
+        """Put it back, or what remains of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runbook:
+    """A procedure: a pure function of evidence, with the remedies that it may propose.
+
+    `gather(readers, now=, deadline=, alarm_prefix=)` returns facts; `diagnose(facts)` findings; `propose(facts, drop=)`
+    actions and what was left alone; `existing(facts)` how many resources exist; `remedies(readers, writers, fence)` the
+    remedy of each verb.
+    """
+
+    name: str
+    title: str
+    gather: Callable[..., Any]
+    diagnose: Callable[..., list[Finding]]
+    propose: Callable[..., tuple[list[Action], list[Finding]]]
+    existing: Callable[..., int | None]
+    remedies: Callable[..., Mapping[str, Remedy]]

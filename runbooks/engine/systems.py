@@ -1,0 +1,76 @@
+"""The systems of one environment, for reading and for writing. The drivers are loaded when first needed."""
+
+from dataclasses import dataclass
+
+from diagnostics.alarms import read_account
+from diagnostics.facts import Known, gather
+from runbooks.engine.environment import Environment
+from runbooks.engine.model import Target
+from sandbox import registry
+from sandbox.ports import AwsReader, KeyReader, KeyWriter, SqlReader, SqlWriter, StreamReader
+
+__all__ = ["Readers", "Writers", "readers", "target", "writers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readers:
+    """All that planning is given."""
+
+    sql: SqlReader
+    keys: KeyReader
+    streams: StreamReader
+    aws: AwsReader
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writers:
+    """What an apply is given besides; the engine hands it over behind the gate only."""
+
+    sql: SqlWriter
+    keys: KeyWriter
+
+
+def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
+    """Return the readers of an environment. Nothing is connected yet. Raises ArrakisError on a malformed address."""
+    from sandbox.adapters.aws import Aws
+    from sandbox.adapters.nats import Nats
+    from sandbox.adapters.postgres import Postgres
+    from sandbox.adapters.redis import Redis
+
+    return Readers(
+        sql=Postgres(environment.database_url, tag=tag, timeout=timeout),
+        keys=Redis(environment.redis_url, timeout=timeout),
+        streams=Nats(environment.nats_url, timeout=timeout),
+        aws=Aws(region=environment.region, timeout=timeout),
+        tag=tag,
+    )
+
+
+def writers(environment: Environment, *, tag: str, timeout: float) -> Writers:
+    """Return the writers of an environment. Nothing is connected yet."""
+    from sandbox.adapters.postgres import Postgres
+    from sandbox.adapters.redis import Redis
+
+    return Writers(
+        sql=Postgres(environment.database_url, tag=tag, timeout=timeout),
+        keys=Redis(environment.redis_url, timeout=timeout),
+    )
+
+
+def target(environment: Environment, systems: Readers, *, deadline: float) -> Target:
+    """Return what identifies this production: what cannot be told is None, and refuses any change."""
+
+    def identify() -> registry.Identity:
+        with systems.sql.snapshot() as snapshot:
+            return registry.identity(snapshot)
+
+    facts = gather({"account": lambda: read_account(systems.aws), "database": identify}, deadline=deadline)
+    account, database = facts["account"], facts["database"]
+    return Target(
+        name=environment.name,
+        account=account.value if isinstance(account, Known) else None,
+        region=environment.region,
+        database=systems.sql.host,
+        fingerprint=database.value.fingerprint if isinstance(database, Known) else None,
+    )

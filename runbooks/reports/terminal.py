@@ -1,0 +1,170 @@
+"""The terminal: the answer first, then the why, then what to type. Plain text; colour only where it is wanted."""
+
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from tabulate import tabulate
+
+from runbooks.engine.apply import Outcome, Result
+from runbooks.engine.environment import command
+from runbooks.engine.errors import Exit
+from runbooks.engine.guards import blast_radius
+from runbooks.engine.model import Finding, Phase, Plan, Reversibility, Severity
+from runbooks.engine.operate import Diagnosis
+
+__all__ = ["applied", "clean", "diagnosis", "plan_lines", "progress"]
+
+_ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
+_COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
+_VERDICT = {
+    Exit.HEALTHY: "healthy",
+    Exit.PROPOSED: "something is wrong",
+    Exit.UNKNOWN: "cannot tell: a source did not answer",
+}
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def clean(value: object) -> str:
+    """Return text that cannot move the cursor, hide or turn what follows: control and bidi characters are spelt out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value)
+    )
+
+
+def diagnosis(found: Diagnosis, *, colour: bool) -> str:
+    """Return a diagnosis: verdict, findings by severity, plan, and the command that applies it."""
+    marked = "LAB  " if found.environment.lab else ""
+    lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {_VERDICT[found.exit]}", ""]
+    for severity in _ORDER:
+        for finding in (item for item in found.findings if item.severity is severity):
+            lines += _finding_lines(finding, colour=colour)
+    lines.append("")
+    if found.plan is None:
+        lines.append("Nothing is proposed.")
+        return "\n".join(lines)
+    verdict = blast_radius(found.plan, None)
+    raised = "" if verdict.allowed else f" --max-targets {len(found.plan.actions)}"
+    lines += plan_lines(found.plan)
+    lines += [f"Blast radius: {verdict.reason}.", "", f"Apply it before {_local(found.plan.expires_at)}:"]
+    lines.append(f"  {command(found.environment)} apply --plan {found.plan.id}{raised}")
+    return "\n".join(lines)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Return a plan as a table: what is done to what, before and after, and whether it can be undone."""
+    rows = [
+        [
+            action.id,
+            clean(action.verb),
+            clean(action.resource.id),
+            _amount(action.before),
+            clean(action.reason),
+        ]
+        for action in plan.actions
+    ]
+    lost = sum(action.reversibility is Reversibility.IRREVERSIBLE for action in plan.actions)
+    head = f"Plan {plan.id}: {len(rows)} actions, " + (
+        f"{lost} CANNOT BE UNDONE" if lost else "all can be undone"
+    )
+    if shutil.get_terminal_size((80, 24)).columns >= 130:
+        return [head, tabulate(rows, headers=["", "action", "target", "has", "why"], tablefmt="simple"), ""]
+    lines = [head]
+    for number, verb, name, amount, _ in rows:
+        lines += [f"  {number:>3}  {verb:<18} {amount}", f"       {name}"]
+    return [*lines, ""]
+
+
+def applied(outcome: Outcome, *, lab: bool, base: str) -> str:
+    """Return a run's result: the answer first, what was not done and why, and what to type next."""
+    done = sum(result.settled for result in outcome.results)
+    total = len(outcome.results)
+    word = "undone" if outcome.plan.undoes else "applied"
+    marked = "LAB  " if lab else ""
+    answer = f"{marked}{word}: {done} of {total} actions" + (", verified" if done == total else "")
+    lines = [answer, f"run {outcome.run}"]
+    lines += [
+        f"  {_state(result)}  {clean(result.action.resource.id)}: {clean(result.reason)}"
+        for result in outcome.results
+        if not result.settled
+    ]
+    if any(result.phase is Phase.FAILED for result in outcome.results):
+        lines.append(f"Go on:  {base} resume --run {outcome.run}")
+    undoable = any(result.action.reversibility is Reversibility.REVERSIBLE for result in outcome.results)
+    if undoable and not outcome.plan.undoes:
+        lines.append(f"Undo:   {base} undo --run {outcome.run}")
+    return "\n".join(lines)
+
+
+def progress(result: Result) -> str:
+    """Return one line for an action that has just ended."""
+    return (
+        f"{_state(result)}  {result.action.verb} {clean(result.action.resource.id)}: {clean(result.reason)}"
+    )
+
+
+def _finding_lines(finding: Finding, *, colour: bool) -> list[str]:
+    word = f"{finding.severity:<8}"
+    if colour:
+        word = f"\x1b[{_COLOUR[finding.severity]}m{word}\x1b[0m"
+    lines = [f"{word} {clean(finding.summary)}"]
+    detail = _evidence(finding)
+    if detail:
+        lines.append(f"         {detail}")
+    if points := finding.evidence.get("points"):
+        lines.append(f"         {_plot([value for _, value in points], finding.evidence['threshold'])}")
+    if finding.source and finding.severity is not Severity.OK:
+        lines.append(f"         see: {clean(finding.source)}")
+    return lines
+
+
+def _evidence(finding: Finding) -> str:
+    evidence = finding.evidence
+    parts = []
+    if evidence.get("keys") is not None:
+        parts.append(f"{evidence['keys']} keys")
+    if evidence.get("bytes") is not None:
+        parts.append(_size(evidence["bytes"]))
+    if evidence.get("rows") is not None:
+        parts.append(f"{evidence['rows']} rows")
+    for name in ("owner", "last_activity", "was", "holds", "hint"):
+        if evidence.get(name):
+            value = evidence[name]
+            parts.append(
+                f"{name.replace('_', ' ')} {_local(value) if isinstance(value, datetime) else clean(value)}"
+            )
+    if evidence.get("idle_seconds") is not None:
+        parts.append(f"idle {evidence['idle_seconds'] // 60} min")
+    return ", ".join(parts)
+
+
+def _plot(values: Sequence[float], threshold: float) -> str:
+    top = max([*values, threshold, 1.0])
+    bars = "".join(_BARS[min(7, int(value / top * 7.99))] for value in values[-60:])
+    over = sum(value > threshold for value in values)
+    return f"{bars}  last {values[-1]:g}, {over} of {len(values)} over the threshold {threshold:g}"
+
+
+def _state(result: Result) -> str:
+    return {Phase.DONE: "done   ", Phase.SKIPPED: "skipped", Phase.FAILED: "FAILED "}.get(
+        result.phase or Phase.STARTED, "not done"
+    )
+
+
+def _amount(before: Any) -> str:
+    if "bytes" in before:
+        return f"{before['rows']} rows, {_size(before['bytes'])}"
+    return f"{before['keys']} keys" if "keys" in before else ""
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"
+
+
+def _local(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z}"

@@ -1,0 +1,1 @@
+"""The sandbox lifecycle library. It knows nothing of runbooks and works on its own."""

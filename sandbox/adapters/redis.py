@@ -1,0 +1,103 @@
+"""Redis or Valkey through redis-py. Reading never counts as a use of a key."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from sandbox.errors import ArrakisError, Denied, Unreachable
+
+__all__ = ["Redis"]
+
+_STEP = 1000  # keys a SCAN step or pipeline: PING p99 of others stays near 5 ms
+
+
+class Redis:
+    """A keyspace. Satisfies KeyReader and KeyWriter."""
+
+    def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+        """Take the address; `timeout` bounds connecting and each reply, in seconds."""
+        try:
+            self._redis = redis.Redis.from_url(
+                url, socket_timeout=timeout, socket_connect_timeout=min(timeout, 3.0), protocol=2
+            )
+        except ValueError:
+            raise ArrakisError(
+                "REDIS_URL is malformed",
+                hint="write it as redis://:password@host:6379/0, or rediss:// for TLS",
+            ) from None
+        where = self._redis.connection_pool.connection_kwargs
+        self.host = f"{where.get('host', 'localhost')}:{where.get('port', 6379)}/{where.get('db', 0)}"
+
+    def scan(self, pattern: str) -> Iterator[list[bytes]]:
+        """Yield the keys that match a glob, a batch at a time."""
+        cursor, first = 0, True
+        while first or cursor:
+            with self._translating():
+                reply: Any = self._redis.scan(cursor, match=pattern, count=_STEP)
+            (cursor, keys), first = reply, False
+            if keys:
+                yield keys
+
+    def idle_seconds(self, keys: Sequence[bytes]) -> list[int | None]:
+        """Return for each key the seconds since it was last used, or None if it is gone.
+
+        Raises Denied where the server keeps frequencies instead (an LFU policy), as no time can be told there.
+        """
+        return self._each(keys, lambda pipe, key: pipe.object("IDLETIME", key))
+
+    def memory(self, keys: Sequence[bytes]) -> list[int | None]:
+        """Return for each key its bytes, or None if it is gone."""
+        return self._each(keys, lambda pipe, key: pipe.memory_usage(key))
+
+    def rename(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[bool]:
+        """Rename each key unless its new name exists; say which were renamed. TTLs stay as they are."""
+        replies = self._replies(pairs, lambda pipe, pair: pipe.renamenx(*pair))
+        return [not isinstance(reply, Exception) and bool(reply) for reply in replies]
+
+    def unlink(self, keys: Sequence[bytes]) -> int:
+        """Delete keys without blocking the server; return how many there were."""
+        return sum(int(reply) for reply in self._each(keys, lambda pipe, key: pipe.unlink(key)) if reply)
+
+    def _each(self, keys: Sequence[bytes], ask: Callable[[Any, bytes], Any]) -> list[int | None]:
+        replies = self._replies(keys, ask)
+        for reply in replies:
+            if isinstance(reply, Exception) and "no such key" not in str(reply).lower():
+                raise _translated(reply, self.host) from reply
+        return [None if isinstance(reply, Exception) else reply for reply in replies]
+
+    def _replies(self, items: Sequence[Any], ask: Callable[[Any, Any], Any]) -> list[Any]:
+        replies: list[Any] = []
+        for start in range(0, len(items), _STEP):
+            with self._translating():
+                pipe = self._redis.pipeline(transaction=False)
+                for item in items[start : start + _STEP]:
+                    ask(pipe, item)
+                replies += pipe.execute(raise_on_error=False)
+        return replies
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as error:
+            raise _translated(error, self.host) from error
+
+
+def _translated(error: Exception, host: str) -> ArrakisError:
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        return Denied(f"Redis at {host} refused: {error}", hint="check the user and password in REDIS_URL")
+    if isinstance(error, ConnectionError | TimeoutError):
+        return Unreachable(f"Redis at {host}: {error}", hint="is it up, and is REDIS_URL right?")
+    if isinstance(error, ResponseError):
+        return Denied(f"Redis at {host}: {error}")
+    return ArrakisError(f"Redis at {host}: {error}")

@@ -1,0 +1,135 @@
+"""Sandbox keys: one-pass survey, how a family is used, parking, deleting."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from sandbox.naming import family_of_key, parked_key, unparked_key
+from sandbox.ports import KeyReader, KeyWriter
+
+__all__ = [
+    "FamilyUse",
+    "Parked",
+    "Survey",
+    "delete_family",
+    "delete_parked",
+    "park",
+    "survey",
+    "unpark",
+    "usage",
+]
+
+# One pass finds `sandbox…` and `quarantine…`: the server tests four letters, a few other keys come along.
+_BOTH = "[sq][au][na][dr]*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A family in quarantine: its token, and when it was parked, as 14 digits."""
+
+    stamp: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """How many keys each family has, and each family in quarantine."""
+
+    families: Mapping[str, int]
+    parked: Mapping[Parked, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyUse:
+    """A family's keys, their bytes, and the seconds since any of them was last used (None: no keys)."""
+
+    keys: int
+    bytes: int
+    idle_seconds: int | None
+
+
+def survey(keys: KeyReader) -> Survey:
+    """Count every family in one pass. Memory grows with the families, not with the keys."""
+    families: Counter[str] = Counter()
+    parked: Counter[Parked] = Counter()
+    for batch in keys.scan(_BOTH):
+        for key in batch:
+            if (token := family_of_key(key)) is not None:
+                families[token] += 1
+            elif (found := _parked(key)) is not None:
+                parked[found] += 1
+    return Survey(families=families, parked=parked)
+
+
+def usage(keys: KeyReader, tokens: Collection[str]) -> Mapping[str, FamilyUse]:
+    """Return how each of these families is used, in one pass. A family without keys has zero of them."""
+    found = {token: FamilyUse(keys=0, bytes=0, idle_seconds=None) for token in tokens}
+    for batch in keys.scan("sandbox:*"):
+        grouped: dict[str, set[bytes]] = defaultdict(set)
+        for key in batch:
+            if (token := family_of_key(key)) in found and token is not None:
+                grouped[token].add(key)
+        for token, members in grouped.items():
+            found[token] = _added(found[token], keys, list(members))
+    return found
+
+
+def park(keys: KeyWriter, token: str, stamp: str, *, check: Callable[[], None]) -> int:
+    """Rename a family's keys into quarantine; `check` is called before each batch and may raise. Returns how many."""
+    return sum(
+        sum(keys.rename([(key, parked_key(key, stamp)) for key in batch]))
+        for batch in _checked(keys, token, check)
+    )
+
+
+def delete_family(keys: KeyWriter, token: str, *, check: Callable[[], None]) -> int:
+    """Delete a family's keys for good; `check` is called before each batch and may raise. Returns how many."""
+    return sum(keys.unlink(batch) for batch in _checked(keys, token, check))
+
+
+def unpark(keys: KeyWriter, family: Parked) -> int:
+    """Give a parked family's keys their names back. A name that is taken meanwhile stays parked. Returns how many."""
+    moved = 0
+    for batch in _parked_batches(keys, family):
+        moved += sum(keys.rename([(key, key.split(b":", 2)[2]) for key in batch]))
+    return moved
+
+
+def delete_parked(keys: KeyWriter, family: Parked) -> int:
+    """Delete a parked family for good. Returns how many keys there were."""
+    return sum(keys.unlink(batch) for batch in _parked_batches(keys, family))
+
+
+def _checked(keys: KeyReader, token: str, check: Callable[[], None]) -> Iterator[list[bytes]]:
+    for batch in keys.scan(f"sandbox:{_escaped(token)}*"):
+        members = [key for key in batch if family_of_key(key) == token]
+        if members:
+            check()
+            yield members
+
+
+def _parked_batches(keys: KeyReader, family: Parked) -> Iterator[list[bytes]]:
+    for batch in keys.scan(f"quarantine:{family.stamp}:sandbox:{_escaped(family.token)}*"):
+        members = [key for key in batch if _parked(key) == family]
+        if members:
+            yield members
+
+
+def _parked(key: bytes) -> Parked | None:
+    parts = unparked_key(key)
+    token = family_of_key(parts[1]) if parts else None
+    return Parked(stamp=parts[0], token=token) if parts and token is not None else None
+
+
+def _added(use: FamilyUse, keys: KeyReader, members: list[bytes]) -> FamilyUse:
+    idle = [seconds for seconds in keys.idle_seconds(members) if seconds is not None]
+    if use.idle_seconds is not None:
+        idle.append(use.idle_seconds)
+    size = sum(filter(None, keys.memory(members)))
+    return FamilyUse(
+        keys=use.keys + len(members), bytes=use.bytes + size, idle_seconds=min(idle, default=None)
+    )
+
+
+def _escaped(token: str) -> str:
+    return "".join(f"\\{char}" if char in "*?[]^-\\" else char for char in token)

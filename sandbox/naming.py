@@ -1,0 +1,122 @@
+"""Which name belongs to which sandbox. Pure.
+
+Both spellings of schema names are in production: the registry's column has 8 hex digits, the schema itself the whole
+id. A name therefore belongs to a sandbox when its suffix is the id, the id without hyphens or a prefix of 8 or more
+hex digits of it, or when it equals the row's `schema_name`.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+__all__ = [
+    "KEY_PREFIX",
+    "SCHEMA_PREFIX",
+    "Quarantined",
+    "family_of_key",
+    "hex_of",
+    "parked_key",
+    "quarantined_schema",
+    "read_quarantined_schema",
+    "read_stamp",
+    "schema_for",
+    "stamp_of",
+    "token_of_schema",
+    "unparked_key",
+]
+
+SCHEMA_PREFIX = "sandbox_"
+KEY_PREFIX = "sandbox:"
+_NOT_IDS = frozenset({"route"})  # sandbox:route:{guild} is the route cache
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_PLAIN = re.compile(r"[0-9a-f]{8,32}")
+_STAMP = "%Y%m%d%H%M%S"
+_QUARANTINED = re.compile(r"quarantine_(\d{14})_(.+)", re.DOTALL)
+_PARKED = re.compile(rb"quarantine:(\d{14}):(.+)", re.DOTALL)
+
+
+def hex_of(token: str) -> str | None:
+    """The hex digits of a token that is an id: a uuid, 32 digits, or a prefix of 8 or more. Otherwise None."""
+    lower = token.lower()
+    if _UUID.fullmatch(lower):
+        return lower.replace("-", "")
+    return lower if _PLAIN.fullmatch(lower) else None
+
+
+def token_of_schema(name: str) -> str | None:
+    """What follows `sandbox_`, or None for a name that is no sandbox's, such as `sandboxes` or `sandbox-tools`."""
+    return name[len(SCHEMA_PREFIX) :] or None if name.startswith(SCHEMA_PREFIX) else None
+
+
+def schema_for(sandbox_id: object) -> str:
+    """The schema of a sandbox that we create: the whole id, as the deployed clean-up expects it."""
+    return f"{SCHEMA_PREFIX}{sandbox_id}"
+
+
+def family_of_key(key: bytes) -> str | None:
+    """The token of `sandbox:{token}` or `sandbox:{token}:…`; None for the route cache and for other keys."""
+    parts = key.split(b":", 2)
+    if len(parts) < 2 or parts[0] != b"sandbox" or not parts[1]:
+        return None
+    token = parts[1].decode("utf-8", "backslashreplace")
+    return None if token in _NOT_IDS else token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Something in quarantine: the name it had, and since when (UTC)."""
+
+    original: str
+    since: datetime
+
+
+def quarantined_schema(name: str, at: datetime) -> str:
+    """The name a schema has in quarantine.
+
+    The prefix `sandbox_` is left out, so that the longest (36 characters of id) makes 62 of PostgreSQL's 63 bytes;
+    one byte more and the server would cut the name silently. Raises ValueError for a name that would not fit.
+    """
+    token = token_of_schema(name)
+    parked = f"quarantine_{at.astimezone(UTC):{_STAMP}}_{token}"
+    if token is None or len(parked.encode()) > 63:
+        raise ValueError(f"{name!r} has no quarantine name")
+    return parked
+
+
+def read_quarantined_schema(name: str) -> Quarantined | None:
+    """The inverse of `quarantined_schema`; None for any other name."""
+    match = _QUARANTINED.fullmatch(name)
+    since = _read_stamp(match[1]) if match else None
+    if match is None or since is None or hex_of(match[2]) is None:
+        return None
+    return Quarantined(original=SCHEMA_PREFIX + match[2], since=since)
+
+
+def parked_key(key: bytes, stamp: str) -> bytes:
+    """The name a key has in quarantine; `stamp` is the time as 14 digits."""
+    return b"quarantine:" + stamp.encode() + b":" + key
+
+
+def unparked_key(key: bytes) -> tuple[str, bytes] | None:
+    """(stamp, original key) of a parked key; None for any other key."""
+    match = _PARKED.fullmatch(key)
+    if match is None or _read_stamp(match[1].decode()) is None:
+        return None
+    return match[1].decode(), match[2]
+
+
+def stamp_of(at: datetime) -> str:
+    """A moment as 14 digits, UTC, to the second."""
+    return f"{at.astimezone(UTC):{_STAMP}}"
+
+
+def read_stamp(stamp: str) -> datetime:
+    """The inverse of `stamp_of`. Raises ValueError for what is no moment."""
+    return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+
+
+def _read_stamp(stamp: str) -> datetime | None:
+    try:
+        return read_stamp(stamp)
+    except ValueError:
+        return None

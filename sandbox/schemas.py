@@ -1,0 +1,116 @@
+"""Sandbox schemas: the census, who uses them, when they were last written, quarantine."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sandbox.errors import ArrakisError
+from sandbox.model import Schema
+from sandbox.orphans import Standing
+from sandbox.ports import SqlSnapshot, SqlTransaction, SqlWriter
+from sandbox.registry import claimants
+
+__all__ = [
+    "Fence",
+    "SchemaUser",
+    "census",
+    "dependents",
+    "drop_orphan",
+    "last_activity",
+    "rename_orphan",
+    "restore",
+    "users",
+]
+
+Fence = Callable[[SqlTransaction], None]
+"""Called first in every changing transaction; raises if we no longer hold the lease."""
+
+_AT_ONCE = 100  # schemas a statement; each costs a few index or sequential scans of small tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaUser:
+    """A session that uses a schema now, or did a moment ago."""
+
+    schema_name: str
+    pid: int
+    user_name: str
+    application: str
+    state: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dependent:
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    schema_name: str
+    table_name: str
+    column_name: str
+
+
+def census(snapshot: SqlSnapshot) -> list[Schema]:
+    """Return every schema that may be a sandbox's, or is in quarantine."""
+    return snapshot.rows("read/schemas/census", Schema)
+
+
+def users(snapshot: SqlSnapshot, names: Sequence[str], *, tag: str, recent: timedelta) -> list[SchemaUser]:
+    """Return the sessions that lock, await or name these schemas; statements tagged `tag` are ours."""
+    return snapshot.rows("read/schemas/users", SchemaUser, schemas=list(names), tag=tag, recent=recent)
+
+
+def last_activity(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, datetime | None]:
+    """Return for each schema the newest moment in its rows' own time columns; None where nothing tells."""
+    found = snapshot.rows("read/schemas/timestamp_columns", _Column, schemas=list(names))
+    columns: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for column in found:
+        columns[column.schema_name].append((column.table_name, column.column_name))
+    newest: dict[str, datetime | None] = dict.fromkeys(names)
+    schemas = list(columns)
+    for start in range(0, len(schemas), _AT_ONCE):
+        newest.update(snapshot.newest({name: columns[name] for name in schemas[start : start + _AT_ONCE]}))
+    return newest
+
+
+def dependents(snapshot: SqlSnapshot, name: str) -> list[str]:
+    """Return the objects of other schemas that dropping this one would take with it."""
+    return [row.name for row in snapshot.rows("read/schemas/dependents", _Dependent, schema=name)]
+
+
+def rename_orphan(database: SqlWriter, old: str, new: str, *, token: str, fence: Fence) -> None:
+    """Rename an orphaned schema, if it still is one when nobody can write to the control table.
+
+    Raises ArrakisError when a sandbox has come to own it, Busy when somebody holds a lock.
+    """
+    with database.transaction() as transaction:
+        fence(transaction)
+        _insist_on_orphan(transaction, token)
+        transaction.rename_schema(old, new)
+
+
+def drop_orphan(database: SqlWriter, name: str, *, token: str, fence: Fence) -> None:
+    """Drop an orphaned schema for good, under the same conditions."""
+    with database.transaction() as transaction:
+        fence(transaction)
+        _insist_on_orphan(transaction, token)
+        if outside := dependents(transaction, name):
+            raise ArrakisError(f"{', '.join(outside)} depends on {name}, and would go with it")
+        transaction.drop_schema(name)
+
+
+def restore(database: SqlWriter, quarantined: str, original: str, *, fence: Fence) -> None:
+    """Give a schema in quarantine its name back."""
+    with database.transaction() as transaction:
+        fence(transaction)
+        transaction.rename_schema(quarantined, original)
+
+
+def _insist_on_orphan(transaction: SqlTransaction, token: str) -> None:
+    transaction.execute("write/schemas/hold_rows")
+    placement = claimants(transaction, token).place_schema(f"sandbox_{token}")
+    if placement.standing is not Standing.ORPHAN:
+        raise ArrakisError(f"sandbox_{token} is not an orphan any more: {placement.reason}")
