@@ -191,7 +191,7 @@ def lab_status(c: Context, json: bool = False) -> None:
 
 @task(name="lab-down", auto_shortflags=False)
 def lab_down(c: Context) -> None:
-    """Stop the lab's servers; their data stays."""
+    """Stop the lab's servers. The next `lab` starts afresh."""
 
     def stop() -> None:
         from lab import control
@@ -217,8 +217,8 @@ def lab_reset(c: Context, yes: bool = False) -> None:
     _calmly(reset)
 
 
-@task(auto_shortflags=False, help={"soak": "also the long ones", "args": "more for pytest"})
-def test(c: Context, soak: bool = False, args: str = "") -> None:
+@task(name="test", auto_shortflags=False, help={"soak": "also the long ones", "args": "more for pytest"})
+def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
     """Run the tests on the lab's servers."""
     os.chdir(ROOT)
     chosen = ["-m", "soak or not soak"] if soak else ["-m", "not soak"]
@@ -403,6 +403,6 @@ _TASKS = (
     lab_status,
     lab_down,
     lab_reset,
-    test,
+    run_tests,
 )
 namespace = Collection(*_TASKS)

@@ -118,7 +118,9 @@ def _finding(facts: Facts, resource: Resource, what: str, since: datetime) -> Fi
     return Finding(check="quarantine", severity=severity, summary=summary, resource=resource)
 
 
-def _action(number: int, verb: str, resource: Resource, before: Mapping[str, object], since: datetime) -> Action:
+def _action(
+    number: int, verb: str, resource: Resource, before: Mapping[str, object], since: datetime
+) -> Action:
     return Action(
         id=f"a{number + 1}",
         verb=verb,

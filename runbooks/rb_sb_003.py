@@ -117,7 +117,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float, alarm_prefix: st
 def diagnose(facts: Facts) -> list[Finding]:
     """Say what is wrong, what is unknown, and what is well. Pure."""
     orphans = Orphans.of(facts)
-    findings = [_alarm_finding(facts)]
+    findings = [_alarm_finding(facts, orphans)]
     findings += [_unknown(name, fact) for name, fact in _sources(facts) if isinstance(fact, Unknown)]
     findings += [_schema_finding(schema, where, facts) for schema, where in _orphaned(orphans.schemas)]
     findings += [_family_finding(keys, where, facts) for keys, where in _orphaned(orphans.families)]
@@ -195,11 +195,9 @@ def _why_not(facts: Facts, token: str, schema: str) -> str | None:
     for name, fact in _sources(facts):
         if isinstance(fact, Unknown) and name != "alarm":
             return f"cannot tell whether it is in use: {name} unknown ({fact.reason})"
-    assert (
-        isinstance(facts.uses, Known)
-        and isinstance(facts.families, Known)
-        and isinstance(facts.listeners, Known)
-    )
+    assert isinstance(facts.uses, Known)  # each is known, or the loop above would have returned
+    assert isinstance(facts.families, Known)
+    assert isinstance(facts.listeners, Known)
     for session in facts.uses.value.sessions:
         if session.schema_name == schema:
             return f"in use: {session.user_name} ({session.application}, pid {session.pid}) {session.how}"
@@ -257,7 +255,7 @@ def _keys_action(keys: int, where: Placement, facts: Facts, drop: bool) -> Calla
     )
 
 
-def _alarm_finding(facts: Facts) -> Finding:
+def _alarm_finding(facts: Facts, orphans: Orphans) -> Finding:
     if isinstance(facts.alarm, Unknown):
         return _unknown("alarm", facts.alarm)
     alarm = facts.alarm.value
@@ -271,9 +269,10 @@ def _alarm_finding(facts: Facts) -> Finding:
         if alarm.points
         else "no data: blind, nothing publishes its metric"
     )
-    severity = (
-        Severity.CRITICAL if alarm.state == "ALARM" else Severity.OK if alarm.points else Severity.WARNING
-    )
+    confirmed = bool(_orphaned(orphans.schemas) or _orphaned(orphans.families)) or not _complete(facts)
+    if alarm.state == "ALARM" and not confirmed:
+        last += "; no orphan is left, so it clears when its metric is next published"
+    severity = _alarm_severity(alarm, confirmed=confirmed)
     return Finding(
         check="alarm",
         severity=severity,
@@ -286,6 +285,13 @@ def _alarm_finding(facts: Facts) -> Finding:
         },
         source=_SEE_ALARM.format(name=alarm.name),
     )
+
+
+def _alarm_severity(alarm: Alarm, *, confirmed: bool) -> Severity:
+    """An alarm is as bad as what is behind it: one that fires over nothing found clears in time."""
+    if alarm.state == "ALARM":
+        return Severity.CRITICAL if confirmed else Severity.OK
+    return Severity.OK if alarm.points else Severity.WARNING
 
 
 def _schema_finding(schema: Schema, where: Placement, facts: Facts) -> Finding:

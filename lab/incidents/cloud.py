@@ -162,13 +162,15 @@ def _log_lines(world: World) -> dict[str, list[tuple[datetime, str]]]:
         worker.append(_pino(at + timedelta(seconds=40), 30, "EventRouter", "Event routed", sandboxId=sandbox))
         api.append((at + timedelta(seconds=50), "INFO GET /sandboxes 200 31ms"))
         api.append(_pino(at + timedelta(minutes=1), 30, "SandboxManager", "Listed sandboxes", count=14))
-    stuck = next(str(row.id) for row in world.sandboxes if row.status == "destroying")
+    remains = next(str(row.id) for row in world.sandboxes if row.status == "destroyed")
     timeout = {"type": "Error", "message": "canceling statement due to lock timeout", "code": "55P03"}
     failed = now - timedelta(minutes=110)
     cleanup.append(
-        _pino(failed, 50, "CleanupProvider", "Failed to drop schema", sandboxId=stuck, error=timeout)
+        _pino(failed, 50, "CleanupProvider", "Failed to drop schema", sandboxId=remains, error=timeout)
     )
-    cleanup.append((failed + timedelta(seconds=1), f"ERROR Sandbox {stuck} left in destroying"))
+    cleanup.append(
+        (failed + timedelta(seconds=1), f"ERROR Sandbox {remains} marked destroyed with its schema left")
+    )
     worker.append(_pino(now - timedelta(minutes=70), 40, "RouteProvider", "Route cache miss rate is high"))
     api.append((now - timedelta(minutes=45), "WARN slow query: sandbox list took 812 ms"))
     return {"worker": worker, "sandbox-cleanup": cleanup, "api": api}

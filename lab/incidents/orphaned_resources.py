@@ -1,7 +1,7 @@
 """The incident of RB-SB-003: the orphaned-resources alarm has gone off.
 
-Twelve live sandboxes in all three namings of production, one that is being created right now, one stuck in
-its destruction; among them seven orphaned schemas, three orphaned key families, and names that only look
+Twelve live sandboxes in all three namings of production, one that is being created right now; among
+them seven orphaned schemas, three orphaned key families, and names that only look
 like theirs.
 """
 

@@ -83,8 +83,6 @@ def _add_history(connection: psycopg.Connection[Any], sandbox: Sandbox) -> None:
     if sandbox.guild:
         registered = sandbox.created_at + timedelta(minutes=2)
         events.append(("guild_registered", {"guildId": sandbox.guild}, registered))
-    if sandbox.status == "destroying":
-        events.append(("sandbox_destroying", {}, sandbox.last_activity_at or sandbox.expires_at))
     if sandbox.destroyed_at:
         events.append(("sandbox_destroying", {}, sandbox.destroyed_at - timedelta(seconds=4)))
         events.append(("sandbox_destroyed", {"schemaDropped": True}, sandbox.destroyed_at))

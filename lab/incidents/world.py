@@ -74,7 +74,7 @@ def build(now: datetime) -> World:
         KeyFamily(id=each, count=chance.randint(2000, 4000), idle_seconds=7200 * (2 + 11 * index))
         for index, each in enumerate((destroyed[0].id, forgotten[0], _uuid(chance)))
     )
-    rows = (*live, _being_created(chance, now), _stuck(chance, now), *destroyed)
+    rows = (*live, _being_created(chance, now), *destroyed)
     return World(now=now, sandboxes=rows, orphans=_orphans(destroyed, forgotten, now), families=families)
 
 
@@ -134,24 +134,6 @@ def _being_created(chance: random.Random, now: datetime) -> Sandbox:
     )
 
 
-def _stuck(chance: random.Random, now: datetime) -> Sandbox:
-    each = _uuid(chance)
-    return Sandbox(
-        id=each,
-        name=_name(13, each.hex[:8]),
-        owner=_OWNERS[1],
-        status="destroying",
-        schema_name=f"sandbox_{each.hex[:8]}",
-        schema_token=str(each),
-        created_at=now - timedelta(hours=30),
-        expires_at=now - timedelta(hours=3, minutes=10),
-        last_activity_at=now - timedelta(hours=3),
-        metadata_as_string=True,
-        profiles=25,
-        keys=30,
-    )
-
-
 def _destroyed(chance: random.Random, now: datetime) -> Iterator[Sandbox]:
     """Rows that say destroyed while their schema remains; the world lists those schemas as orphans."""
     for index in range(2):
@@ -159,7 +141,7 @@ def _destroyed(chance: random.Random, now: datetime) -> Iterator[Sandbox]:
         ended = now - timedelta(days=1 + index, hours=2)
         yield Sandbox(
             id=each,
-            name=_name(14 + index, each.hex[:8]),
+            name=_name(13 + index, each.hex[:8]),
             owner=_OWNERS[2 + index],
             status="destroyed",
             schema_name=f"sandbox_{each.hex[:8]}",

@@ -163,6 +163,6 @@ def _machine() -> str:
     """Tell machines and containers apart that share a host name: the boot and the process namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-        return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return "-"

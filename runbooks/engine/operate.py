@@ -3,6 +3,7 @@
 import getpass
 import os
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,6 +59,7 @@ class Operator:
         """Gather, diagnose, propose; save the plan, if there is one. Nothing is changed anywhere but on this disk."""
         read = self._readers(runbook.name)
         now = _now()
+        end = time.monotonic() + self._timeout
         facts = runbook.gather(
             read, now=now, deadline=self._timeout, alarm_prefix=self.environment.alarm_prefix
         )
@@ -69,7 +71,7 @@ class Operator:
         if actions:
             plan = plans.make(
                 runbook=runbook.name,
-                environment=target(self.environment, read, deadline=self._timeout),
+                environment=target(self.environment, read, deadline=max(1.0, end - time.monotonic())),
                 now=now,
                 findings=findings,
                 actions=actions,

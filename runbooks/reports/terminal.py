@@ -40,7 +40,7 @@ def diagnosis(found: Diagnosis, *, colour: bool) -> str:
     for severity in _ORDER:
         for finding in (item for item in found.findings if item.severity is severity):
             lines += _finding_lines(finding, colour=colour)
-    lines.append("")
+    lines += ["", *_by_hand(found.findings)]
     if found.plan is None:
         lines.append("Nothing is proposed.")
         return "\n".join(lines)
@@ -114,9 +114,13 @@ def _finding_lines(finding: Finding, *, colour: bool) -> list[str]:
         lines.append(f"         {detail}")
     if points := finding.evidence.get("points"):
         lines.append(f"         {_plot([value for _, value in points], finding.evidence['threshold'])}")
-    if finding.source and finding.severity is not Severity.OK:
-        lines.append(f"         see: {clean(finding.source)}")
     return lines
+
+
+def _by_hand(findings: Sequence[Finding]) -> list[str]:
+    wrong = (item for item in findings if item.source and item.severity is not Severity.OK)
+    seen = dict.fromkeys(clean(item.source) for item in wrong)
+    return ["To see it by hand:", *(f"  {source}" for source in seen), ""] if seen else []
 
 
 def _evidence(finding: Finding) -> str:
