@@ -59,7 +59,7 @@ def _alarm(aws: AwsReader, raw: dict[str, object], *, now: datetime, window: tim
         "get_metric_data",
         MetricDataQueries=[query],
         StartTime=now - window,
-        EndTime=now,
+        EndTime=now + timedelta(seconds=period),  # the end is exclusive, and the last point is the news
         ScanBy="TimestampAscending",
     )
     result = (data.get("MetricDataResults") or [{}])[0]

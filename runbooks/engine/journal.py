@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from runbooks.engine.errors import PlanError
 from runbooks.engine.model import Phase
 from runbooks.engine.plan import dumps
 from sandbox.errors import ArrakisError
@@ -81,13 +80,6 @@ class Journal:
         if not self._path.exists():
             return []
         return verify(self._path.read_bytes().splitlines())
-
-    def of_run(self, run: str) -> list[JournalEntry]:
-        """Return the records of one run. Raises PlanError if there is no such run."""
-        found = [entry for entry in self.entries() if entry.run == run]
-        if not found:
-            raise PlanError(f"there is no run {run} in this environment", hint="`history` lists them")
-        return found
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:

@@ -57,7 +57,7 @@ class Lease:
     @contextmanager
     def held(cls, database: SqlWriter, *, holder: str, run: str) -> Iterator["Lease"]:
         """Take the lease and keep it alive. Raises LeaseHeld naming who has it, and since when."""
-        database.script("migrations/0002_runbooks")
+        _prepare(database)
         with database.transaction() as transaction:
             row = _acquired(transaction, holder, run)
         lease = cls(database, holder=holder, token=row.token)
@@ -133,6 +133,15 @@ def records(database: SqlReader, run: str) -> list[JournalEntry]:
     except Missing:  # nothing was ever applied here
         return []
     return [entry_from_json(row.record) for row in found]
+
+
+def _prepare(database: SqlWriter) -> None:
+    """Make the toolkit's own tables where they are missing; only that needs the right to create a schema."""
+    try:
+        with database.snapshot() as snapshot:
+            snapshot.rows("read/runs/lease", _Row)
+    except Missing:
+        database.script("migrations/0002_runbooks")
 
 
 def _acquired(transaction: SqlTransaction, holder: str, run: str) -> _Row:

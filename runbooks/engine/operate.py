@@ -134,14 +134,15 @@ class Operator:
         return self.apply(plan, runbooks[plan.runbook], ask=ask, max_targets=None)
 
     def records(self, run: str) -> Sequence[JournalEntry]:
-        """Return a run's records, from this host's journal or from the mirror of another host's."""
-        try:
-            return self.journal.of_run(run)
-        except PlanError:
+        """Return a run's records: this host's, and the mirrored ones of the host where it was started."""
+        here = [entry for entry in self.journal.entries() if entry.run == run]
+        if not any(entry.phase is Phase.RUN_STARTED for entry in here):
             elsewhere = records(self._readers("history").sql, run)
-            if elsewhere:
-                return elsewhere
-            raise
+            known = {(entry.chain, entry.seq) for entry in here}
+            here += [entry for entry in elsewhere if (entry.chain, entry.seq) not in known]
+        if not here:
+            raise PlanError(f"there is no run {run} in this environment", hint="`history` lists them")
+        return sorted(here, key=lambda entry: (entry.at, entry.seq))
 
     def _run(
         self, plan: Plan, run: str, runbook: Runbook, read: Readers, *, past: Sequence[JournalEntry]
