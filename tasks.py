@@ -47,8 +47,8 @@ def rb_sb_003(
     apply: bool = False,
     drop: bool = False,
     json: bool = False,
-    max_targets: int = 0,
-    timeout: float = 10.0,
+    max_targets: str = "",
+    timeout: str = "10",
     yes: bool = False,
     report: str = "",
 ) -> None:
@@ -67,8 +67,8 @@ def purge_quarantine(
     env: str = "",
     apply: bool = False,
     json: bool = False,
-    max_targets: int = 0,
-    timeout: float = 10.0,
+    max_targets: str = "",
+    timeout: str = "10",
     report: str = "",
 ) -> None:
     """Plan to delete for good what has been in quarantine over 72 hours."""
@@ -86,8 +86,8 @@ def apply_plan(
     plan: str,
     env: str = "",
     json: bool = False,
-    max_targets: int = 0,
-    timeout: float = 10.0,
+    max_targets: str = "",
+    timeout: str = "10",
     yes: bool = False,
     report: str = "",
 ) -> None:
@@ -96,7 +96,10 @@ def apply_plan(
     def work(operator: "Operator") -> Any:
         saved = operator.saved(plan)
         return operator.apply(
-            saved, _runbooks()[saved.runbook], ask=_asking(yes), max_targets=max_targets or None
+            saved,
+            _runbooks()[saved.runbook],
+            ask=_asking(yes),
+            max_targets=_number("--max-targets", max_targets),
         )
 
     _Session("apply", env=env, json=json, timeout=timeout, report=report).change(work)
@@ -108,7 +111,7 @@ def resume(
     run: str,
     env: str = "",
     json: bool = False,
-    timeout: float = 10.0,
+    timeout: str = "10",
     yes: bool = False,
     report: str = "",
 ) -> None:
@@ -123,7 +126,7 @@ def undo(
     run: str,
     env: str = "",
     json: bool = False,
-    timeout: float = 10.0,
+    timeout: str = "10",
     yes: bool = False,
     report: str = "",
 ) -> None:
@@ -228,23 +231,24 @@ def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
 class _Session:
     """One call of a task: the target, where output goes, and how it ends."""
 
-    def __init__(self, name: str, *, env: str, json: bool, timeout: float = 10.0, report: str = "") -> None:
+    def __init__(self, name: str, *, env: str, json: bool, timeout: str = "10", report: str = "") -> None:
         self.name, self.env, self.json, self.timeout, self.report = name, env, json, timeout, report
         self.environment: Environment | None = None
 
-    def diagnose(self, name: str, *, drop: bool, apply: bool, yes: bool, max_targets: int) -> None:
+    def diagnose(self, name: str, *, drop: bool, apply: bool, yes: bool, max_targets: str) -> None:
         """Diagnose and plan; with `apply` go on to apply the plan."""
         from runbooks.reports import document, terminal
 
         def work() -> int:
+            limit = _number("--max-targets", max_targets)
             operator, runbook = self._operator(), _runbooks()[name]
             found = operator.diagnose(runbook, drop=drop)
-            text = terminal.diagnosis(found, colour=not self.json and _colour())
+            text = terminal.diagnosis(found, colour=not self.json and _colour(), width=_width())
             if not apply or found.plan is None:
                 self._print(text, document.diagnosed(found))
                 return int(found.exit)
             print(text, file=sys.stderr if self.json else sys.stdout)
-            outcome = operator.apply(found.plan, runbook, ask=_asking(yes), max_targets=max_targets or None)
+            outcome = operator.apply(found.plan, runbook, ask=_asking(yes), max_targets=limit)
             return self._finish(outcome)
 
         self._run(work)
@@ -268,10 +272,9 @@ class _Session:
         from runbooks.engine.operate import Operator
         from runbooks.reports.terminal import progress
 
+        seconds = _number("--timeout", self.timeout) or 10
         self.environment = resolve(self.env or None, os.environ, ROOT / "environments", _state_dir())
-        return Operator(
-            self.environment, timeout=self.timeout, progress=lambda result: _note(progress(result))
-        )
+        return Operator(self.environment, timeout=seconds, progress=lambda result: _note(progress(result)))
 
     def _finish(self, outcome: Any) -> int:
         from runbooks.engine.environment import command
@@ -368,6 +371,17 @@ def _asking(yes: bool) -> "Callable[[Environment, Plan, str], None]":
     return ask
 
 
+def _number(option: str, text: str) -> int | None:
+    """Read a number here, because invoke answers a malformed one with a traceback."""
+    from sandbox.errors import ArrakisError
+
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise ArrakisError(f"{option} takes a whole number above 0, not {text!r}", hint=f"say {option} 10")
+    return int(text)
+
+
 def _runbooks() -> "dict[str, Runbook]":
     from runbooks import purge_quarantine as purge
     from runbooks import rb_sb_003 as orphans
@@ -385,6 +399,10 @@ def _state_dir() -> Path:
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _width() -> int:
+    return os.get_terminal_size().columns if sys.stdout.isatty() else 1_000
 
 
 def _colour() -> bool:

@@ -1,6 +1,6 @@
 """The terminal: the answer first, then the why, then what to type. Plain text; colour only where it is wanted."""
 
-import shutil
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -33,26 +33,29 @@ def clean(value: object) -> str:
     )
 
 
-def diagnosis(found: Diagnosis, *, colour: bool) -> str:
-    """Return a diagnosis: verdict, findings by severity, plan, and the command that applies it."""
+def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
+    """Return a diagnosis: verdict, findings by severity, plan, and the command that applies it.
+
+    `width` is the terminal's; in a pipe a finding stays on one line.
+    """
     marked = "LAB  " if found.environment.lab else ""
     lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {_VERDICT[found.exit]}", ""]
     for severity in _ORDER:
         for finding in (item for item in found.findings if item.severity is severity):
-            lines += _finding_lines(finding, colour=colour)
+            lines += _finding_lines(finding, colour=colour, width=width)
     lines += ["", *_by_hand(found.findings)]
     if found.plan is None:
         lines.append("Nothing is proposed.")
         return "\n".join(lines)
     verdict = blast_radius(found.plan, None)
     raised = "" if verdict.allowed else f" --max-targets {len(found.plan.actions)}"
-    lines += plan_lines(found.plan)
+    lines += plan_lines(found.plan, width=width)
     lines += [f"Blast radius: {verdict.reason}.", "", f"Apply it before {_local(found.plan.expires_at)}:"]
     lines.append(f"  {command(found.environment)} apply --plan {found.plan.id}{raised}")
     return "\n".join(lines)
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def plan_lines(plan: Plan, *, width: int = 1_000) -> list[str]:
     """Return a plan as a table: what is done to what, before and after, and whether it can be undone."""
     rows = [
         [
@@ -68,7 +71,7 @@ def plan_lines(plan: Plan) -> list[str]:
     head = f"Plan {plan.id}: {len(rows)} actions, " + (
         f"{lost} CANNOT BE UNDONE" if lost else "all can be undone"
     )
-    if shutil.get_terminal_size((80, 24)).columns >= 130:
+    if width >= 150:
         return [head, tabulate(rows, headers=["", "action", "target", "has", "why"], tablefmt="simple"), ""]
     lines = [head]
     for number, verb, name, amount, _ in rows:
@@ -104,17 +107,22 @@ def progress(result: Result) -> str:
     )
 
 
-def _finding_lines(finding: Finding, *, colour: bool) -> list[str]:
+def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
+    indent = " " * 9
+    lines = _wrapped(clean(finding.summary), width)
+    if detail := _evidence(finding):
+        lines += _wrapped(detail, width)
+    if points := finding.evidence.get("points"):
+        lines += _wrapped(_plot([value for _, value in points], finding.evidence["threshold"]), width)
     word = f"{finding.severity:<8}"
     if colour:
         word = f"\x1b[{_COLOUR[finding.severity]}m{word}\x1b[0m"
-    lines = [f"{word} {clean(finding.summary)}"]
-    detail = _evidence(finding)
-    if detail:
-        lines.append(f"         {detail}")
-    if points := finding.evidence.get("points"):
-        lines.append(f"         {_plot([value for _, value in points], finding.evidence['threshold'])}")
-    return lines
+    return [f"{word} {lines[0]}", *(indent + line for line in lines[1:])]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Cut between words only: a name has to survive being copied."""
+    return textwrap.wrap(text, max(20, width - 9), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _by_hand(findings: Sequence[Finding]) -> list[str]:
