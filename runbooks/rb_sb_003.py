@@ -24,7 +24,7 @@ from runbooks.remedies import RECENT, remedies
 from sandbox import keyspace, registry, schemas
 from sandbox.keyspace import FamilyUse, Survey
 from sandbox.model import Schema, Status
-from sandbox.naming import quarantined_schema, stamp_of, token_of_schema
+from sandbox.naming import quarantined_schema, same_sandbox, stamp_of, token_of_schema
 from sandbox.orphans import Placement, Roster, Standing
 from sandbox.ports import Subscription
 from sandbox.streams import listeners
@@ -130,7 +130,7 @@ def diagnose(facts: Facts) -> list[Finding]:
             if isinstance(facts.database, Known)
             else 0
         )
-        summary = f"no orphans: every sandbox schema and key family belongs to one of {live} live sandboxes"
+        summary = f"no orphans: every schema and key family that names an id belongs to one of {live} live sandboxes"
         findings.append(Finding(check="orphans", severity=Severity.OK, summary=summary, source=_SEE_SCHEMAS))
     return findings
 
@@ -176,6 +176,8 @@ def _uses(readers: Readers, orphans: Orphans, *, deadline: float) -> dict[str, A
         w.name for _, w in _orphaned(orphans.families)
     ]
 
+    seen = [where.name for _, where in orphans.families]
+
     def uses() -> Use:
         if not tokens:
             return Use(sessions=(), activity={})
@@ -185,7 +187,8 @@ def _uses(readers: Readers, orphans: Orphans, *, deadline: float) -> dict[str, A
             return Use(sessions=tuple(sessions), activity=dict(schemas.last_activity(snapshot, names)))
 
     def families() -> dict[str, FamilyUse]:
-        return dict(keyspace.usage(readers.keys, tokens)) if tokens else {}
+        related = {other for token in tokens for other in keyspace.spellings(seen, token)}
+        return dict(keyspace.usage(readers.keys, related)) if related else {}
 
     return gather_facts({"uses": uses, "families": families}, deadline=deadline)
 
@@ -199,11 +202,12 @@ def _why_not(facts: Facts, token: str, schema: str) -> str | None:
     assert isinstance(facts.families, Known)
     assert isinstance(facts.listeners, Known)
     for session in facts.uses.value.sessions:
-        if session.schema_name == schema:
+        if session.schema_name == schema or same_sandbox(token_of_schema(session.schema_name) or "", token):
             return f"in use: {session.user_name} ({session.application}, pid {session.pid}) {session.how}"
-    use = facts.families.value.get(token)
-    if use and use.idle_seconds is not None and use.idle_seconds < RECENT.total_seconds():
-        return f"in use: one of its keys was used {use.idle_seconds} s ago"
+    for family in keyspace.spellings(facts.families.value, token):
+        idle = facts.families.value[family].idle_seconds
+        if idle is not None and idle < RECENT.total_seconds():
+            return f"in use: a key of sandbox:{family} was used {idle} s ago"
     if heard := listeners(facts.listeners.value, token):
         return f"in use: {', '.join(heard)} listens to its subjects"
     return None

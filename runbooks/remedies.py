@@ -10,7 +10,7 @@ from runbooks.engine.systems import Readers, Writers
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
 from sandbox.keyspace import Parked
-from sandbox.naming import token_of_schema
+from sandbox.naming import same_sandbox, token_of_schema
 from sandbox.orphans import Placement, Standing
 from sandbox.ports import SqlTransaction
 from sandbox.streams import listeners
@@ -42,14 +42,18 @@ class Gate:
             placement: Placement = registry.claimants(snapshot, token).place_family(token)
             if placement.standing is Standing.LIVE or len(placement.sandboxes) > 1:
                 return placement.reason
-            names = [schema or f"sandbox_{token}"]
+            known = [found.name for found in schemas.census(snapshot)]
+            names = [
+                name for name in known if name == schema or same_sandbox(token_of_schema(name) or "", token)
+            ]
             using = schemas.users(snapshot, names, tag=self.read.tag, recent=RECENT)
         if using:
             one = using[0]
             return f"{one.user_name} ({one.application or 'no application name'}, pid {one.pid}) {one.how}"
-        idle = keyspace.usage(self.read.keys, [token])[token].idle_seconds
-        if idle is not None and idle < RECENT.total_seconds():
-            return f"one of its keys was used {idle} s ago"
+        related = keyspace.spellings(keyspace.survey(self.read.keys).families, token)
+        for family, use in keyspace.usage(self.read.keys, related).items():
+            if use.idle_seconds is not None and use.idle_seconds < RECENT.total_seconds():
+                return f"a key of sandbox:{family} was used {use.idle_seconds} s ago"
         heard = listeners(self.read.streams.subscriptions(), token)
         return f"{', '.join(heard)} listens to its subjects" if heard else None
 

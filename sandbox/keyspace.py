@@ -1,10 +1,10 @@
 """Sandbox keys: one-pass survey, how a family is used, parking, deleting."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sandbox.naming import family_of_key, parked_key, unparked_key
+from sandbox.naming import family_of_key, parked_key, same_sandbox, unparked_key
 from sandbox.ports import KeyReader, KeyWriter
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "delete_family",
     "delete_parked",
     "park",
+    "spellings",
     "survey",
     "unpark",
     "usage",
@@ -72,6 +73,11 @@ def usage(keys: KeyReader, tokens: Collection[str]) -> Mapping[str, FamilyUse]:
         for token, members in grouped.items():
             found[token] = _added(found[token], keys, list(members))
     return found
+
+
+def spellings(families: Iterable[str], token: str) -> list[str]:
+    """Return the families whose token may name the same sandbox: whole, short, with hyphens or without."""
+    return [family for family in families if family == token or same_sandbox(family, token)]
 
 
 def park(keys: KeyWriter, token: str, stamp: str, *, check: Callable[[], None]) -> int:

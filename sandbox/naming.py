@@ -19,6 +19,7 @@ __all__ = [
     "quarantined_schema",
     "read_quarantined_schema",
     "read_stamp",
+    "same_sandbox",
     "schema_for",
     "stamp_of",
     "token_of_schema",
@@ -41,6 +42,12 @@ def hex_of(token: str) -> str | None:
     if _UUID.fullmatch(lower):
         return lower.replace("-", "")
     return lower if _PLAIN.fullmatch(lower) else None
+
+
+def same_sandbox(one: str, other: str) -> bool:
+    """Whether two tokens may name the same sandbox: equal digits, or one the start of the other."""
+    a, b = hex_of(one), hex_of(other)
+    return a is not None and b is not None and (a.startswith(b) or b.startswith(a))
 
 
 def token_of_schema(name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sandbox.naming import hex_of
+from sandbox.naming import same_sandbox
 from sandbox.ports import Subscription
 
 __all__ = ["listeners"]
@@ -13,17 +13,9 @@ def listeners(subscriptions: Iterable[Subscription], token: str) -> list[str]:
 
     Ids are compared by their digits, and a shorter one with the start of a longer one.
     """
-    wanted = hex_of(token)
-    found = {
-        item.client
-        for item in subscriptions
-        if wanted
-        and (heard := _subject_id(item.subject))
-        and (heard.startswith(wanted) or wanted.startswith(heard))
-    }
-    return sorted(found)
+    return sorted({item.client for item in subscriptions if same_sandbox(_token_of(item.subject), token)})
 
 
-def _subject_id(subject: str) -> str | None:
+def _token_of(subject: str) -> str:
     parts = subject.split(".")
-    return hex_of(parts[1]) if len(parts) > 1 and parts[0] == "sandbox" else None
+    return parts[1] if len(parts) > 1 and parts[0] == "sandbox" else ""

@@ -67,23 +67,19 @@ def execute(
 
     `check` is called before each action and raises when we may not go on.
     """
-    last = {entry.action: entry.phase for entry in past if entry.action}
-    errors = {entry.action: entry.error or "" for entry in past if entry.action}
+    last = {entry.action: entry for entry in past if entry.action}
     results: list[Result] = []
+    stopped = False
     for action in plan.actions:
-        if results and results[-1].phase is Phase.FAILED:
+        before = last.get(action.id)
+        if before and before.phase in _ENDED:
+            results.append(_remembered(action, before))
+        elif stopped:
             results.append(Result(action=action, phase=None, reason="not reached"))
-            continue
-        phase = last.get(action.id)
-        if phase in _ENDED:
-            results.append(
-                Result(action=action, phase=phase, reason=errors[action.id], settled=phase is Phase.DONE)
-            )
-            continue
-        results.append(
-            _attempt(action, run, journal, _remedy_for(action, remedies), check, begun=phase is not None)
-        )
-        progress(results[-1])
+        else:
+            results.append(_attempt(action, run, journal, remedies, check, begun=before is not None))
+            progress(results[-1])
+            stopped = results[-1].phase is Phase.FAILED
     outcome = Outcome(run=run, plan=plan, results=tuple(results))
     journal.append(run, Phase.RUN_ENDED, observed={"exit": int(outcome.exit)})
     return outcome
@@ -110,19 +106,32 @@ def inverse_actions(entries: Sequence[JournalEntry]) -> list[Action]:
     ]
 
 
+def _remembered(action: Action, entry: JournalEntry) -> Result:
+    """What an earlier part of this run did to a target."""
+    settled = entry.phase is Phase.DONE or entry.observed.get("settled") is True
+    return Result(action=action, phase=entry.phase, reason=entry.error or "", settled=settled)
+
+
 def _attempt(
-    action: Action, run: str, journal: Journal, remedy: Remedy, check: Callable[[], None], *, begun: bool
+    action: Action,
+    run: str,
+    journal: Journal,
+    remedies: Mapping[str, Remedy],
+    check: Callable[[], None],
+    *,
+    begun: bool,
 ) -> Result:
     """Look, ask the guards, write it down, act, look again."""
     try:
         check()
+        remedy = _remedy_for(action, remedies)
         seen = remedy.observe(action)
         if refusal := _refusal(action, remedy, seen, begun=begun):
             journal.append(
                 run,
                 refusal.phase or Phase.SKIPPED,
                 action=action.id,
-                observed=seen.evidence,
+                observed={**seen.evidence, "settled": refusal.settled},
                 error=refusal.reason,
             )
             return refusal
@@ -155,9 +164,12 @@ def _refusal(action: Action, remedy: Remedy, seen: Observation, *, begun: bool) 
 
 
 def _remedy_for(action: Action, remedies: Mapping[str, Remedy]) -> Remedy:
-    if action.verb.startswith(_UNDO):
-        return _Inverse(remedies[action.verb.removeprefix(_UNDO)])
-    return remedies[action.verb]
+    verb = action.verb.removeprefix(_UNDO)
+    if verb not in remedies:
+        raise PlanError(
+            f"nobody here knows how to {action.verb!r}", hint="use the version that made the plan"
+        )
+    return _Inverse(remedies[verb]) if verb != action.verb else remedies[verb]
 
 
 class _Inverse:

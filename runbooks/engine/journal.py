@@ -79,7 +79,7 @@ class Journal:
         """Return all whole records, oldest first. Raises ArrakisError if the chain is broken."""
         if not self._path.exists():
             return []
-        return verify(self._path.read_bytes().splitlines())
+        return verify(self._path.read_bytes())
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
@@ -103,19 +103,14 @@ class Journal:
         return _sealed(entry)
 
 
-def verify(lines: list[bytes]) -> list[JournalEntry]:
+def verify(data: bytes) -> list[JournalEntry]:
     """Return the records if each follows from the one before. Raises ArrakisError naming the first that does not.
 
-    A last line cut short is a crash in the middle of a write: it was never acted on, and is passed over.
+    What follows the last newline is a write that a crash cut short: it was never acted on, and is passed over.
     """
     found: list[JournalEntry] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = _read(line)
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines):
-                break
-            raise _broken(number) from None
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        entry = _read(line, number)
         previous = found[-1] if found else None
         expected = (
             (previous.hash, previous.seq + 1, previous.chain) if previous else (_GENESIS, 1, entry.chain)
@@ -138,14 +133,16 @@ def _sealed(entry: JournalEntry) -> JournalEntry:
     return JournalEntry(**{**content, "hash": digest})
 
 
-def _read(line: bytes) -> JournalEntry:
-    data = json.loads(line)
-    return JournalEntry(**{**data, "phase": Phase(data["phase"]), "at": datetime.fromisoformat(data["at"])})
+def _read(line: bytes, number: int) -> JournalEntry:
+    try:
+        return entry_from_json(json.loads(line))
+    except (ValueError, KeyError, TypeError):
+        raise _broken(number) from None
 
 
 def entry_from_json(data: Mapping[str, Any]) -> JournalEntry:
-    """Read a mirrored record back."""
-    return _read(json.dumps(data).encode())
+    """Read a record back."""
+    return JournalEntry(**{**data, "phase": Phase(data["phase"]), "at": datetime.fromisoformat(data["at"])})
 
 
 def _last_record(file: IO[bytes]) -> JournalEntry | None:
@@ -156,4 +153,4 @@ def _last_record(file: IO[bytes]) -> JournalEntry | None:
     if whole != len(data):
         file.truncate(whole)
     lines = data[:whole].splitlines()
-    return _read(lines[-1]) if lines else None
+    return _read(lines[-1], len(lines)) if lines else None

@@ -113,7 +113,9 @@ def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
     if detail := _evidence(finding):
         lines += _wrapped(detail, width)
     if points := finding.evidence.get("points"):
-        lines += _wrapped(_plot([value for _, value in points], finding.evidence["threshold"]), width)
+        lines += _wrapped(
+            _plot([value for _, value in points], finding.evidence.get("threshold", 0.0)), width
+        )
     word = f"{finding.severity:<8}"
     if colour:
         word = f"\x1b[{_COLOUR[finding.severity]}m{word}\x1b[0m"

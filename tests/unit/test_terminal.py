@@ -1,0 +1,111 @@
+"""What reaches a terminal cannot command it, and says the answer first."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbooks.engine.environment import Environment
+from runbooks.engine.model import Finding, Plan, Severity
+from runbooks.engine.operate import Diagnosis
+from runbooks.rb_sb_003 import RUNBOOK
+from runbooks.reports.terminal import clean, diagnosis, plan_lines
+from tests.unit.plans import FINDING, plan
+
+STAGING = Environment(name="staging", database_url="", redis_url="", nats_url="")
+UNKNOWN = Finding(check="keys", severity=Severity.UNKNOWN, summary="keys: cannot tell")
+BAD = Finding(check="alarm", severity=Severity.CRITICAL, summary="alarm fires")
+WELL = Finding(check="orphans", severity=Severity.OK, summary="no orphans")
+
+
+def _text(
+    *findings: Finding, plan: Plan | None = None, environment: Environment = STAGING, colour: bool = False
+) -> str:
+    found = Diagnosis(runbook=RUNBOOK, environment=environment, findings=findings, plan=plan)
+    return diagnosis(found, colour=colour)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("sandbox_83963dd9", "sandbox_83963dd9"),
+        ("é 日本 …", "é 日本 …"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\x9b2J", "\\x9b2J"),
+        ("a\nb\rc\td", "a\\nb\\rc\\td"),
+        ("\x00\x07\x08\x7f", "\\x00\\x07\\x08\\x7f"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\u2066x\u2069", "\\u2066x\\u2069"),
+        ("\u200b\u200f\ufeff", "\\u200b\\u200f\\ufeff"),
+        ("\u2028\u2029\x85", "\\u2028\\u2029\\x85"),
+        ("\ud800", "\\ud800"),
+        (None, "None"),
+        (7, "7"),
+    ],
+)
+def test_what_could_command_the_terminal_is_spelt_out(text: object, shown: str) -> None:
+    assert clean(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_cleaned_text_is_printable_and_stays_so(text: str) -> None:
+    assert clean(text).isprintable()
+    assert clean(clean(text)) == clean(text)
+
+
+@pytest.mark.parametrize(
+    ("findings", "made", "verdict"),
+    [
+        ((WELL,), None, "healthy"),
+        ((BAD, WELL), None, "something is wrong"),
+        ((FINDING,), plan(), "something is wrong"),
+        ((UNKNOWN, BAD), plan(), "cannot tell"),
+    ],
+)
+def test_the_verdict_comes_first(findings: tuple[Finding, ...], made: Plan | None, verdict: str) -> None:
+    first = _text(*findings, plan=made).splitlines()[0]
+    assert first.startswith(f"RB-SB-003  {RUNBOOK.title}: {verdict}")
+    lab = _text(*findings, plan=made, environment=replace(STAGING, name="lab"))
+    assert lab.startswith("LAB  RB-SB-003")
+
+
+def test_the_worst_finding_is_named_first() -> None:
+    text = _text(WELL, UNKNOWN, FINDING, BAD)
+    places = [text.index(one.summary) for one in (BAD, FINDING, UNKNOWN, WELL)]
+    assert places == sorted(places)
+
+
+def test_without_a_plan_nothing_is_proposed() -> None:
+    assert _text(WELL).endswith("Nothing is proposed.")
+
+
+@pytest.mark.parametrize(("count", "option"), [(3, ""), (30, " --max-targets 30")])
+def test_the_command_that_applies_it_comes_last(
+    count: int, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOKS_COMMAND", "./inv")
+    made = plan(count)
+    assert _text(FINDING, plan=made).splitlines()[-1] == f"  ./inv apply --plan {made.id}{option}"
+
+
+@pytest.mark.parametrize(("lost", "words"), [(0, "all can be undone"), (2, "2 CANNOT BE UNDONE")])
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_plan_says_whether_it_can_be_undone(lost: int, words: str, width: int) -> None:
+    text = "\n".join(plan_lines(plan(lost=lost), width=width))
+    assert f"3 actions, {words}" in text
+    assert all(name in text for name in ("t1", "t2", "t3"))
+
+
+def test_no_finding_can_forge_a_line_or_a_colour() -> None:
+    evil = "x\nNothing is proposed.\x1b[2J\u202e"
+    forged = replace(FINDING, summary=evil, source=evil, evidence={"owner": evil, "hint": evil})
+    text = _text(forged)
+    assert text.splitlines().count("Nothing is proposed.") == 1
+    assert not re.search("[\x1b\u202e]", text)
+
+
+def test_colour_only_where_it_is_wanted() -> None:
+    assert "\x1b[31;1m" in _text(BAD, colour=True)
+    assert "\x1b" not in _text(BAD, colour=False)
