@@ -286,11 +286,14 @@ class _Session:
         return int(outcome.exit)
 
     def _print(self, text: str, data: Any) -> None:
+        print(jsonlib.dumps(data, indent=1) if self.json else text)
         if self.report:
             from runbooks.reports import markdown
 
-            _note(f"report: {markdown.write(data, text, Path(self.report))}")
-        print(jsonlib.dumps(data, indent=1) if self.json else text)
+            try:
+                _note(f"report: {markdown.write(data, Path(self.report))}")
+            except OSError as error:
+                _note(f"the report cannot be written to {self.report}: {error.strerror}")
 
     def _run(self, work: Callable[[], int]) -> None:
         from runbooks.reports import document

@@ -11,6 +11,7 @@ Undo       `invoke undo --run ID` gives names and TTLs back. `invoke purge-quara
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runb
 from runbooks.engine.systems import Readers
 from runbooks.remedies import RECENT, remedies
 from sandbox import keyspace, registry, schemas
+from sandbox.errors import ArrakisError
 from sandbox.keyspace import FamilyUse, Survey
 from sandbox.model import Schema, Status
 from sandbox.naming import quarantined_schema, same_sandbox, stamp_of, token_of_schema
@@ -184,7 +186,10 @@ def _uses(readers: Readers, orphans: Orphans, *, deadline: float) -> dict[str, A
         with readers.sql.snapshot() as snapshot:
             watched = sorted({*names, *(f"sandbox_{token}" for token in tokens)})
             sessions = schemas.users(snapshot, watched, tag=readers.tag, recent=RECENT)
-            return Use(sessions=tuple(sessions), activity=dict(schemas.last_activity(snapshot, names)))
+            activity: dict[str, datetime | None] = {}
+            with suppress(ArrakisError):  # nothing rests on it, so a locked table costs no more than the date
+                activity.update(schemas.last_activity(snapshot, names))
+            return Use(sessions=tuple(sessions), activity=activity)
 
     def families() -> dict[str, FamilyUse]:
         related = {other for token in tokens for other in keyspace.spellings(seen, token)}
@@ -346,7 +351,7 @@ def _leftovers(orphans: Orphans) -> list[Finding]:
             check="destroyed with remains",
             severity=Severity.WARNING,
             resource=Resource(kind="sandbox", id=name),
-            summary=f"sandbox {name} is destroyed, but {' and '.join(what)} remain",
+            summary=f"sandbox {name} is destroyed, but {' and '.join(what)} still exist",
             source=_SEE_ROWS,
         )
         for name, what in sorted(remains.items())

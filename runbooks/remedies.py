@@ -1,16 +1,16 @@
 """What the procedures may change, one remedy a verb. Each looks again before it acts, and can say who is in the way."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from runbooks.engine.model import Action, Observation, Remedy, State
 from runbooks.engine.systems import Readers, Writers
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
 from sandbox.keyspace import Parked
-from sandbox.naming import same_sandbox, token_of_schema
+from sandbox.naming import read_quarantined_schema, same_sandbox, token_of_schema
 from sandbox.orphans import Placement, Standing
 from sandbox.ports import SqlTransaction
 from sandbox.streams import listeners
@@ -28,13 +28,26 @@ class Gate:
     write: Writers
     fence: Callable[[SqlTransaction], None]
 
-    def insist_on_orphan(self, token: str) -> None:
-        """Raise unless the lease is ours and no sandbox owns the token, now."""
+    @contextmanager
+    def orphan(self, token: str) -> Iterator[None]:
+        """Hold the lease and the control table, so that what is an orphan now is one until this ends.
+
+        Raises ArrakisError if a sandbox owns the token, LeaseHeld if the lease is not ours.
+        """
         with self.write.sql.transaction() as transaction:
             self.fence(transaction)
+            transaction.execute("write/schemas/hold_rows")
             placement = registry.claimants(transaction, token).place_family(token)
-        if placement.standing is not Standing.ORPHAN:
-            raise ArrakisError(f"{token} is not an orphan any more: {placement.reason}")
+            if placement.standing is not Standing.ORPHAN:
+                raise ArrakisError(f"{token} is not an orphan any more: {placement.reason}")
+            yield
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Hold the lease until this ends."""
+        with self.write.sql.transaction() as transaction:
+            self.fence(transaction)
+            yield
 
     def user_of(self, token: str, schema: str | None) -> str | None:
         """Say who owns or uses a token's resources, or did in the last 15 minutes; None if nobody."""
@@ -82,14 +95,17 @@ class QuarantineSchema:
             return Observation(state=state, reason=why)
         if original not in found:
             return Observation(state=State.CHANGED, reason=f"{original} is gone")
-        written = found[original] - action.before["writes"]
-        if written:
-            return Observation(state=State.CHANGED, reason=f"{abs(written)} rows were written since the plan")
         return Observation(state=State.BEFORE, reason="as planned", evidence={"writes": found[original]})
 
     def in_use(self, action: Action) -> str | None:
-        """Say who uses it."""
-        return self._gate.user_of(_token(action), action.before["name"])
+        """Say who uses it, or that somebody wrote to it since the plan."""
+        name = action.before["name"]
+        written = self._gate.schema_names().get(name, 0) - action.before["writes"]
+        if written:
+            return (
+                f"{written} rows were written since the plan" if written > 0 else "its statistics were reset"
+            )
+        return self._gate.user_of(_token(action), name)
 
     def apply(self, action: Action) -> None:
         """Rename it, if it still is an orphan."""
@@ -124,6 +140,9 @@ class QuarantineKeys:
         here, there = found.families.get(parked.token, 0), found.parked.get(parked, 0)
         counts = {"keys": here, "parked": there}
         match bool(here), bool(there):
+            case True, False if here > action.before["keys"]:
+                why = f"{here - action.before['keys']} keys were written since the plan"
+                return Observation(state=State.CHANGED, reason=why, evidence=counts)
             case True, False:
                 return Observation(state=State.BEFORE, reason=f"{here} keys", evidence=counts)
             case False, True:
@@ -144,14 +163,12 @@ class QuarantineKeys:
             self._gate.write.keys,
             parked.token,
             parked.stamp,
-            check=lambda: self._gate.insist_on_orphan(parked.token),
+            hold=lambda: self._gate.orphan(parked.token),
         )
 
     def revert(self, action: Action) -> None:
         """Rename the keys back; a name that was taken meanwhile is left alone."""
-        with self._gate.write.sql.transaction() as transaction:
-            self._gate.fence(transaction)
-        keyspace.unpark(self._gate.write.keys, _parked(action))
+        keyspace.unpark(self._gate.write.keys, _parked(action), hold=self._gate.lease)
 
 
 class DropSchema:
@@ -206,23 +223,27 @@ class DeleteKeys:
         found = keyspace.survey(self._gate.read.keys)
         stamp = action.before.get("stamp")
         left = found.parked.get(_parked(action), 0) if stamp else found.families.get(_token(action), 0)
+        if left > action.before["keys"]:
+            why = f"{left - action.before['keys']} keys were written since the plan"
+            return Observation(state=State.CHANGED, reason=why)
         state = State.BEFORE if left else State.AFTER
         return Observation(state=state, reason=f"{left} keys left", evidence={"keys": left})
 
     def in_use(self, action: Action) -> str | None:
-        """Say who uses it; what is parked is out of everybody's reach."""
+        """Say who uses it; of what is parked, whether a sandbox owns its id again."""
         if action.before.get("stamp"):
-            return None
+            with self._gate.read.sql.snapshot() as snapshot:
+                placement = registry.claimants(snapshot, _token(action)).place_family(_token(action))
+            return None if placement.standing is Standing.ORPHAN else placement.reason
         return self._gate.user_of(_token(action), None)
 
     def apply(self, action: Action) -> None:
         """Delete what is left of it."""
         gate, token = self._gate, _token(action)
         if action.before.get("stamp"):
-            gate.insist_on_orphan(token)
-            keyspace.delete_parked(gate.write.keys, _parked(action))
+            keyspace.delete_parked(gate.write.keys, _parked(action), hold=lambda: gate.orphan(token))
         else:
-            keyspace.delete_family(gate.write.keys, token, check=lambda: gate.insist_on_orphan(token))
+            keyspace.delete_family(gate.write.keys, token, hold=lambda: gate.orphan(token))
 
     def revert(self, action: Action) -> None:
         """Impossible."""
@@ -237,8 +258,15 @@ def remedies(read: Readers, write: Writers, fence: Callable[[SqlTransaction], No
 
 
 def _token(action: Action) -> str:
-    before: Mapping[str, Any] = action.before
-    return str(before["token"]) if "token" in before else token_of_schema(before["name"]) or ""
+    """The id that an action is about: read from the very name that is acted on, where there is one."""
+    if "name" not in action.before:
+        return str(action.before["token"])
+    name = str(action.before["name"])
+    quarantined = read_quarantined_schema(name)
+    token = token_of_schema(quarantined.original if quarantined else name)
+    if token is None:
+        raise ArrakisError(f"{name} is no sandbox's schema")
+    return token
 
 
 def _parked(action: Action) -> Parked:

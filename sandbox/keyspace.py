@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from sandbox.naming import family_of_key, parked_key, same_sandbox, unparked_key
@@ -9,6 +10,7 @@ from sandbox.ports import KeyReader, KeyWriter
 
 __all__ = [
     "FamilyUse",
+    "Hold",
     "Parked",
     "Survey",
     "delete_family",
@@ -19,6 +21,9 @@ __all__ = [
     "unpark",
     "usage",
 ]
+
+Hold = Callable[[], AbstractContextManager[object]]
+"""Keeps true, for the length of a batch, what a change rests on; raises where it is not."""
 
 # One pass finds `sandbox…` and `quarantine…`: the server tests four letters, a few other keys come along.
 _BOTH = "[sq][au][na][dr]*"
@@ -80,37 +85,46 @@ def spellings(families: Iterable[str], token: str) -> list[str]:
     return [family for family in families if family == token or same_sandbox(family, token)]
 
 
-def park(keys: KeyWriter, token: str, stamp: str, *, check: Callable[[], None]) -> int:
-    """Rename a family's keys into quarantine; `check` is called before each batch and may raise. Returns how many."""
-    return sum(
-        sum(keys.rename([(key, parked_key(key, stamp)) for key in batch]))
-        for batch in _checked(keys, token, check)
-    )
-
-
-def delete_family(keys: KeyWriter, token: str, *, check: Callable[[], None]) -> int:
-    """Delete a family's keys for good; `check` is called before each batch and may raise. Returns how many."""
-    return sum(keys.unlink(batch) for batch in _checked(keys, token, check))
-
-
-def unpark(keys: KeyWriter, family: Parked) -> int:
-    """Give a parked family's keys their names back. A name that is taken meanwhile stays parked. Returns how many."""
+def park(keys: KeyWriter, token: str, stamp: str, *, hold: Hold) -> int:
+    """Rename a family's keys into quarantine, each batch within `hold()`, which may raise. Returns how many."""
     moved = 0
-    for batch in _parked_batches(keys, family):
-        moved += sum(keys.rename([(key, key.split(b":", 2)[2]) for key in batch]))
+    for batch in _family_batches(keys, token):
+        with hold():
+            moved += sum(keys.rename([(key, parked_key(key, stamp)) for key in batch]))
     return moved
 
 
-def delete_parked(keys: KeyWriter, family: Parked) -> int:
+def delete_family(keys: KeyWriter, token: str, *, hold: Hold = nullcontext) -> int:
+    """Delete a family's keys for good, each batch within `hold()`, which may raise. Returns how many."""
+    return _deleted(keys, _family_batches(keys, token), hold)
+
+
+def unpark(keys: KeyWriter, family: Parked, *, hold: Hold) -> int:
+    """Give a parked family's keys their names back. A name that is taken meanwhile stays parked. Returns how many."""
+    moved = 0
+    for batch in _parked_batches(keys, family):
+        with hold():
+            moved += sum(keys.rename([(key, key.split(b":", 2)[2]) for key in batch]))
+    return moved
+
+
+def delete_parked(keys: KeyWriter, family: Parked, *, hold: Hold) -> int:
     """Delete a parked family for good. Returns how many keys there were."""
-    return sum(keys.unlink(batch) for batch in _parked_batches(keys, family))
+    return _deleted(keys, _parked_batches(keys, family), hold)
 
 
-def _checked(keys: KeyReader, token: str, check: Callable[[], None]) -> Iterator[list[bytes]]:
+def _deleted(keys: KeyWriter, batches: Iterable[list[bytes]], hold: Hold) -> int:
+    gone = 0
+    for batch in batches:
+        with hold():
+            gone += keys.unlink(batch)
+    return gone
+
+
+def _family_batches(keys: KeyReader, token: str) -> Iterator[list[bytes]]:
     for batch in keys.scan(f"sandbox:{_escaped(token)}*"):
         members = [key for key in batch if family_of_key(key) == token]
         if members:
-            check()
             yield members
 
 

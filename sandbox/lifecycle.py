@@ -84,7 +84,7 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
         guilds = registry.guilds(transaction, row.id)
     try:
         keys.unlink([f"sandbox:route:{guild}".encode() for guild in guilds])
-        keyspace.delete_family(keys, str(row.id), check=lambda: None)
+        keyspace.delete_family(keys, str(row.id))
         _finish(database, row, actor=actor, now=now)
     except SandboxError:
         raise

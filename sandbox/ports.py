@@ -79,6 +79,11 @@ class SqlWriter(SqlReader, Protocol):
 class KeyReader(Protocol):
     """A keyspace that can be looked at. Nothing here counts as a use of a key."""
 
+    @property
+    def host(self) -> str:
+        """Where it is, without secrets."""
+        ...
+
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
         """Yield the keys that match a glob, a batch at a time; a key may come twice, as SCAN allows."""
         ...
@@ -114,6 +119,11 @@ class Subscription:
 
 class StreamReader(Protocol):
     """A messaging system that can be looked at."""
+
+    @property
+    def host(self) -> str:
+        """Where it is, without secrets."""
+        ...
 
     def subscriptions(self) -> list[Subscription]:
         """Return who listens on subjects below `sandbox.`: clients of this account, and consumers."""

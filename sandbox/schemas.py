@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sandbox.errors import ArrakisError
+from sandbox.errors import ArrakisError, Denied
 from sandbox.model import Schema
 from sandbox.orphans import Standing
 from sandbox.ports import SqlSnapshot, SqlTransaction, SqlWriter
@@ -42,6 +42,11 @@ class SchemaUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Hidden:
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Dependent:
     name: str
 
@@ -59,7 +64,15 @@ def census(snapshot: SqlSnapshot) -> list[Schema]:
 
 
 def users(snapshot: SqlSnapshot, names: Sequence[str], *, tag: str, recent: timedelta) -> list[SchemaUser]:
-    """Return the sessions that lock, await or name these schemas; statements tagged `tag` are ours."""
+    """Return the sessions that lock, await or name these schemas; statements tagged `tag` are ours.
+
+    Raises Denied where other sessions hide what they run: then nobody can tell.
+    """
+    if hidden := snapshot.rows("read/schemas/hidden_sessions", _Hidden)[0].hidden:
+        raise Denied(
+            f"PostgreSQL hides what {hidden} sessions run",
+            hint="GRANT pg_read_all_stats to this role, to see who uses a schema",
+        )
     return snapshot.rows("read/schemas/users", SchemaUser, schemas=list(names), tag=tag, recent=recent)
 
 

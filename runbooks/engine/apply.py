@@ -1,9 +1,10 @@
 """Applying a plan, taking up an interrupted run, and undoing one: three ways through the same gate."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from runbooks.engine.errors import Exit, LeaseHeld, PlanError
+from runbooks.engine.errors import Exit, LeaseHeld, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.model import (
     Action,
@@ -14,7 +15,7 @@ from runbooks.engine.model import (
     Reversibility,
     State,
 )
-from runbooks.engine.plan import as_json, from_json
+from runbooks.engine.plan import as_json, from_json, seal
 from sandbox.errors import ArrakisError
 
 __all__ = ["Outcome", "Result", "execute", "inverse_actions", "plan_of", "started"]
@@ -78,10 +79,12 @@ def execute(
             results.append(Result(action=action, phase=None, reason="not reached"))
         else:
             results.append(_attempt(action, run, journal, remedies, check, begun=before is not None))
-            progress(results[-1])
+            with suppress(OSError):  # nobody reads along any more; the work goes on
+                progress(results[-1])
             stopped = results[-1].phase is Phase.FAILED
     outcome = Outcome(run=run, plan=plan, results=tuple(results))
-    journal.append(run, Phase.RUN_ENDED, observed={"exit": int(outcome.exit)})
+    with suppress(ArrakisError):
+        journal.append(run, Phase.RUN_ENDED, observed={"exit": int(outcome.exit)})
     return outcome
 
 
@@ -89,7 +92,10 @@ def plan_of(entries: Sequence[JournalEntry]) -> Plan:
     """Return the plan that a run was started with, from its own records."""
     for entry in entries:
         if entry.phase is Phase.RUN_STARTED:
-            return from_json(entry.observed["plan"])
+            plan = from_json(entry.observed["plan"])
+            if seal(plan) != plan:
+                raise Refused(f"the plan of run {entry.run} was edited", hint="run the runbook again")
+            return plan
     raise PlanError("this run never started", hint="run the runbook again")
 
 
@@ -147,7 +153,8 @@ def _attempt(
     except Exception as error:  # whatever it was, it is written down and nothing more is done
         reason = str(error) if isinstance(error, ArrakisError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, LeaseHeld):
-            journal.append(run, Phase.FAILED, action=action.id, error=reason)
+            with suppress(ArrakisError):  # a full disk: `started` without an ending already says unknown
+                journal.append(run, Phase.FAILED, action=action.id, error=reason)
         return Result(action=action, phase=Phase.FAILED, reason=reason)
 
 

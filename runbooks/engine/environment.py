@@ -67,7 +67,7 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
         alarm_prefix=str(settings.get("alarm_prefix", "")),
         region=region,
         account=settings.get("account"),
-        typed=settings.get("confirm", "typed") == "typed" and not _is_stand_in(resolved, variables),
+        typed=_typed(settings, resolved, variables),
         state=state / name,
     )
 
@@ -99,7 +99,7 @@ def _address(field: str, value: object, region: str | None) -> str:
             f"{variable} is not set", hint=f"set it, or name {field} in the environment's file"
         )
     try:
-        parts = urlsplit(value.split(",")[0])
+        parts = urlsplit(value.split(",")[0] if variable == "NATS_URL" else value)
         well_formed = bool(parts.scheme and parts.hostname) and (parts.port or True)
     except ValueError:
         well_formed = False
@@ -122,7 +122,17 @@ def _from_secret(name: str, region: str | None) -> str:
         ) from None
 
 
+def _typed(settings: Mapping[str, Any], addresses: Mapping[str, str], variables: Mapping[str, str]) -> bool:
+    """Whether the name must be typed: in production, and where a variable points a named environment elsewhere."""
+    if _is_stand_in(addresses, variables):
+        return False
+    overridden = any(variables.get(variable) for variable in _URLS.values())
+    return overridden or settings.get("confirm", "typed") == "typed"
+
+
 def _is_stand_in(addresses: Mapping[str, str], variables: Mapping[str, str]) -> bool:
     """Whether every address, AWS included, is on this machine: only a stand-in is, as a tunnel has the real AWS."""
     urls = [*addresses.values(), variables.get("AWS_ENDPOINT_URL", "")]
-    return all(urlsplit(url).hostname in _LOCAL for joined in urls for url in joined.split(","))
+    return all(
+        urlsplit(url).hostname in _LOCAL for joined in urls for url in joined.split(",") if url or not joined
+    )

@@ -14,7 +14,7 @@ MAX_SHARE = 0.20  # of the sandbox resources that exist
 def same_target(plan: Plan, now: Target) -> Verdict:
     """The environment, account and database are those that the plan was made for."""
     was = plan.environment
-    for what in ("name", "account", "region", "database", "fingerprint"):
+    for what in ("name", "account", "region", "database", "fingerprint", "redis", "nats"):
         before, after = getattr(was, what), getattr(now, what)
         if after is None:
             return Verdict(guard="target", allowed=False, reason=f"cannot tell this environment's {what} now")

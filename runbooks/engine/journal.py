@@ -115,7 +115,7 @@ def verify(data: bytes) -> list[JournalEntry]:
         expected = (
             (previous.hash, previous.seq + 1, previous.chain) if previous else (_GENESIS, 1, entry.chain)
         )
-        if (entry.previous, entry.seq, entry.chain) != expected or _sealed(entry) != entry:
+        if (entry.previous, entry.seq, entry.chain) != expected:
             raise _broken(number)
         found.append(entry)
     return found
@@ -141,8 +141,11 @@ def _read(line: bytes, number: int) -> JournalEntry:
 
 
 def entry_from_json(data: Mapping[str, Any]) -> JournalEntry:
-    """Read a record back."""
-    return JournalEntry(**{**data, "phase": Phase(data["phase"]), "at": datetime.fromisoformat(data["at"])})
+    """Read a record back. Raises ValueError for what is no record, or not as it was written."""
+    entry = JournalEntry(**{**data, "phase": Phase(data["phase"]), "at": datetime.fromisoformat(data["at"])})
+    if _sealed(entry) != entry:
+        raise ValueError("its hash does not match")
+    return entry
 
 
 def _last_record(file: IO[bytes]) -> JournalEntry | None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from runbooks.engine.errors import LeaseHeld
+from runbooks.engine.errors import LeaseHeld, Refused
 from runbooks.engine.journal import JournalEntry, entry_from_json
 from runbooks.engine.plan import dumps
 from sandbox.errors import ArrakisError, Missing
@@ -33,6 +33,11 @@ class _Row:
     since: datetime | None
     heartbeat: datetime | None
     token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,18 @@ class Mirror:
         except ArrakisError:
             return  # the journal on disk is the one that counts
 
+    def catch_up(self, entries: list[JournalEntry]) -> None:
+        """Copy what earlier runs could not; where that fails now, the next run tries again."""
+        try:
+            with self._database.snapshot() as snapshot:
+                found = snapshot.rows(
+                    "read/runs/mirrored", _Place, chains=[entry.chain for entry in entries[:1]]
+                )
+            there = {row.seq for row in found}
+            self.copy([entry for entry in entries if entry.seq not in there])
+        except ArrakisError:
+            return
+
     def copy(self, entries: list[JournalEntry]) -> None:
         """Copy records; those that are there already are passed over."""
         with self._database.transaction() as transaction:
@@ -132,7 +149,12 @@ def records(database: SqlReader, run: str) -> list[JournalEntry]:
             found = snapshot.rows("read/runs/run_records", _Record, run=run)
     except Missing:  # nothing was ever applied here
         return []
-    return [entry_from_json(row.record) for row in found]
+    try:
+        return [entry_from_json(row.record) for row in found]
+    except (ValueError, KeyError, TypeError):
+        raise Refused(
+            f"the mirrored records of {run} were changed", hint="use the host it was started on"
+        ) from None
 
 
 def _prepare(database: SqlWriter) -> None:

@@ -102,6 +102,8 @@ class Target:
     region: str | None
     database: str
     fingerprint: str | None
+    redis: str
+    nats: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

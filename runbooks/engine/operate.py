@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from diagnostics.facts import Unknown
@@ -44,6 +44,9 @@ class Diagnosis:
             return Exit.UNKNOWN
         wrong = self.plan is not None or worst & {Severity.WARNING, Severity.CRITICAL}
         return Exit.PROPOSED if wrong else Exit.HEALTHY
+
+
+RESUMABLE = timedelta(hours=24)  # after its plan's expiry; well below the quarantine's grace
 
 
 class Operator:
@@ -102,6 +105,7 @@ class Operator:
         """Take up an interrupted run: what was begun is looked at, what was done is left, the rest is done."""
         past = self.records(run)
         plan = plan_of(past)
+        self._refuse_stale(plan, run)
         read = self._readers(plan.runbook)
         self._guarded(plan, read, max_targets=len(plan.actions), fresh=False)
         ended = {entry.action for entry in past if entry.phase in (Phase.DONE, Phase.SKIPPED)}
@@ -136,10 +140,9 @@ class Operator:
     def records(self, run: str) -> Sequence[JournalEntry]:
         """Return a run's records: this host's, and the mirrored ones of the host where it was started."""
         here = [entry for entry in self.journal.entries() if entry.run == run]
-        if not any(entry.phase is Phase.RUN_STARTED for entry in here):
-            elsewhere = records(self._readers("history").sql, run)
-            known = {(entry.chain, entry.seq) for entry in here}
-            here += [entry for entry in elsewhere if (entry.chain, entry.seq) not in known]
+        known = {(entry.chain, entry.seq) for entry in here}
+        elsewhere = records(self._readers("history").sql, run)
+        here += [entry for entry in elsewhere if (entry.chain, entry.seq) not in known]
         if not here:
             raise PlanError(f"there is no run {run} in this environment", hint="`history` lists them")
         return sorted(here, key=lambda entry: (entry.at, entry.seq))
@@ -152,9 +155,8 @@ class Operator:
             mirror = Mirror(write.sql)
             if not past:
                 self._use(plan, run, lease, write.sql)
-                self.journal.append(run, Phase.RUN_STARTED, observed=started(plan))
             self.journal.mirror = mirror
-            mirror.copy([entry for entry in self.journal.entries() if entry.run == run])
+            mirror.catch_up(self.journal.entries())
             return execute(
                 plan,
                 run,
@@ -166,16 +168,32 @@ class Operator:
             )
 
     def _use(self, plan: Plan, run: str, lease: Lease, sql: Any) -> None:
+        """Begin the run: on disk first, so that it is known whatever happens next; then the plan is used up."""
         self._refuse_used(plan)
+        self.journal.append(run, Phase.RUN_STARTED, observed=started(plan))
         with sql.transaction() as transaction:
             lease.fence(transaction)
-            if not transaction.execute("write/runs/use_plan", plan=plan.id, run=run):
-                raise _used(plan, "on another host")
+            if transaction.execute("write/runs/use_plan", plan=plan.id, run=run):
+                return
+        self.journal.append(run, Phase.RUN_ENDED, observed={"exit": int(Exit.REFUSED)})
+        raise _used(plan, "on another host")
 
     def _refuse_used(self, plan: Plan) -> None:
         for entry in self.journal.entries():
             if entry.phase is Phase.RUN_STARTED and entry.observed["plan"]["id"] == plan.id:
                 raise _used(plan, f"by run {entry.run}")
+
+    def _refuse_stale(self, plan: Plan, run: str) -> None:
+        """An old run, or one that was undone, is not taken up: too much has changed since its plan was made."""
+        hint = f"`undo --run {run}` gives back what it took; then run {plan.runbook} again"
+        if _now() > plan.expires_at + RESUMABLE:
+            raise Refused(
+                f"run {run} is too old to take up: its plan is of {plan.created_at:%Y-%m-%d %H:%M} UTC",
+                hint=hint,
+            )
+        for entry in self.journal.entries():
+            if entry.phase is Phase.RUN_STARTED and entry.observed["plan"]["undoes"] == run:
+                raise Refused(f"run {run} was undone by {entry.run}", hint=f"run {plan.runbook} again")
 
     def _guarded(self, plan: Plan, read: Readers, *, max_targets: int | None, fresh: bool) -> None:
         verdicts = [

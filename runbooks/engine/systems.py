@@ -72,5 +72,7 @@ def target(environment: Environment, systems: Readers, *, deadline: float) -> Ta
         account=account.value if isinstance(account, Known) else None,
         region=environment.region,
         database=systems.sql.host,
+        redis=systems.keys.host,
+        nats=systems.streams.host,
         fingerprint=database.value.fingerprint if isinstance(database, Known) else None,
     )

@@ -11,7 +11,7 @@ from runbooks.reports.terminal import clean
 __all__ = ["write"]
 
 
-def write(document: dict[str, Any], text: str, folder: Path) -> Path:
+def write(document: dict[str, Any], folder: Path) -> Path:
     """Write `{name}.json` and `{name}.md` into a folder; return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     name = (document["run"] or document["plan"] or {"id": f"{document['runbook']}-{document['outcome']}"})[

@@ -26,7 +26,7 @@ class Aws:
             read_timeout=timeout,
             retries={"mode": "standard", "total_max_attempts": 2},
         )
-        self._session = boto3.session.Session(region_name=region)
+        self._session: Any = None  # made when first used: a wrong AWS_PROFILE is one source's trouble
         self._clients: dict[str, Any] = {}
 
     def read(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
@@ -34,6 +34,7 @@ class Aws:
         if not operation.startswith(_READING):
             raise ValueError(f"{operation} is no reading operation")
         try:
+            self._session = self._session or boto3.session.Session(region_name=self._region)
             if service not in self._clients:
                 self._clients[service] = self._session.client(service, config=self._config)
             answer: Mapping[str, Any] = getattr(self._clients[service], operation)(**params)

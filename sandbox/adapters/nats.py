@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import nats
 import nats.errors
 from nats.aio.client import Client
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
 
 from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Denied, Unreachable
@@ -50,7 +51,7 @@ class Nats:
             return within(self._timeout, lambda: asyncio.run(self._connected(work)), where)
         except nats.errors.AuthorizationError as error:
             raise Denied(f"{where} refused the credentials", hint="check NATS_URL") from error
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+        except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
             why = str(error) or type(error).__name__
             raise Unreachable(f"{where}: {why}", hint="is it up, and is NATS_URL right?") from error
 
@@ -111,14 +112,14 @@ async def _ask_all(client: Client, question: dict[str, Any]) -> list[dict[str, A
         answer = json.loads(message.data or b"{}")
         if "data" in answer:
             answers.append(answer)
-        if not answers or len(answers) >= max(1, len(client.discovered_servers) + 1):
+        if not answers or len(answers) >= len(client.servers):
             return answers
 
 
 async def _consumers(client: Client) -> list[Subscription]:
     try:
         consumers = await client.jetstream().consumers_info("SANDBOX")
-    except (NotFoundError, APIError):
+    except NotFoundError:  # no such stream, so no consumers; any other error is unknown, not none
         return []
     return [
         Subscription(client=f"consumer {info.name}", subject=subject)

@@ -62,14 +62,17 @@ class Redis:
     def rename(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[bool]:
         """Rename each key unless its new name exists; say which were renamed. TTLs stay as they are."""
         replies = self._replies(pairs, lambda pipe, pair: pipe.renamenx(*pair))
-        return [not isinstance(reply, Exception) and bool(reply) for reply in replies]
+        return [bool(reply) for reply in self._known(replies)]
 
     def unlink(self, keys: Sequence[bytes]) -> int:
         """Delete keys without blocking the server; return how many there were."""
         return sum(int(reply) for reply in self._each(keys, lambda pipe, key: pipe.unlink(key)) if reply)
 
     def _each(self, keys: Sequence[bytes], ask: Callable[[Any, bytes], Any]) -> list[int | None]:
-        replies = self._replies(keys, ask)
+        return self._known(self._replies(keys, ask))
+
+    def _known(self, replies: list[Any]) -> list[int | None]:
+        """Return the replies, None for a key that is gone. Raises what else went wrong."""
         for reply in replies:
             if isinstance(reply, Exception) and "no such key" not in str(reply).lower():
                 raise _translated(reply, self.host) from reply

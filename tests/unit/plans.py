@@ -10,7 +10,13 @@ __all__ = ["FINDING", "NOW", "TARGET", "action", "plan"]
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TARGET = Target(
-    name="staging", account="123456789012", region="eu-west-1", database="db:5432/app", fingerprint="f1"
+    name="staging",
+    account="123456789012",
+    region="eu-west-1",
+    database="db:5432/app",
+    fingerprint="f1",
+    redis="r:6379/0",
+    nats="n:4222",
 )
 FINDING = Finding(
     check="orphaned schema",
