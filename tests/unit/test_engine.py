@@ -512,3 +512,17 @@ def test_nothing_after_the_first_failure_is_touched(journal: Journal) -> None:
     assert [result.phase for result in outcome.results] == [Phase.FAILED, None, None]
     assert remedy.calls == ["apply t1"]
     assert outcome.exit is Exit.ERROR
+
+
+@pytest.mark.parametrize("what", ["redis", "nats", "database", "fingerprint", "account", "region", "name"])
+def test_a_plan_is_for_one_target_whole(what: str) -> None:
+    elsewhere = replace(TARGET, **{what: "elsewhere"})
+    assert not guards.same_target(plan(), elsewhere).allowed
+    assert guards.same_target(plan(), TARGET).allowed
+
+
+def test_a_run_whose_plan_was_forged_is_refused(journal: Journal) -> None:
+    forged = replace(plan(), existing=1_000_000)
+    entry = journal.append("r1", Phase.RUN_STARTED, observed=started(forged))
+    with pytest.raises(Refused, match="edited"):
+        plan_of([entry])
