@@ -49,19 +49,21 @@ def lay_out(
 ) -> None:
     """Empty the servers, then make this world and its decoys."""
     found = sql.execute(
-        "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^(sandbox|quarantine)'"
+        "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^(sandbox|quarantine|moved)_'"
     ).fetchall()
     for (name,) in found:
         sql.execute(f'DROP SCHEMA "{name}" CASCADE'.encode())
     sql.execute("DELETE FROM sandboxes")
     keys.flushdb()
     for name in DECOYS:
+        sql.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE'.encode())
         sql.execute(f'CREATE SCHEMA "{name}"'.encode())
     for number, (sandbox, spelling, status, _) in enumerate(world):
         name = f"sandbox_{spelling(sandbox)}"  # type: ignore[operator]
         sql.execute(f'CREATE SCHEMA "{name}"; CREATE TABLE "{name}".kept (id int)'.encode())
         if status:
             add_row(sql, sandbox, str(status), f"n{number}")
+    sql.execute("SELECT 1")  # or our own last statement would name a schema, and so be its user
 
 
 def add_row(sql: psycopg.Connection[tuple[object, ...]], sandbox: object, status: str, name: str) -> None:
@@ -89,7 +91,7 @@ def race(
         sql.execute(f'ALTER SCHEMA "{schema}" RENAME TO "moved_{sandbox.hex}"'.encode())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(world=sandboxes)
 def test_what_is_live_or_changed_is_never_touched(
     lab: Lab, world: list[tuple[UUID, object, str | None, str]]
@@ -106,6 +108,7 @@ def test_what_is_live_or_changed_is_never_touched(
         names = {sandbox: f"sandbox_{spelling(sandbox)}" for sandbox, spelling, _, _ in world}  # type: ignore[operator]
         for sandbox, _, status, how in world:
             race(sql, sandbox, names[sandbox], status, how)
+        sql.execute("SELECT 1")
         done: set[str] = set()
         if plan:
             outcome = operator.apply(plan, rb_sb_003.RUNBOOK, ask=lambda *_: None, max_targets=99)
