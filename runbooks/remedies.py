@@ -86,7 +86,7 @@ class QuarantineSchema:
         self._gate = gate
 
     def observe(self, action: Action) -> Observation:
-        """Look which of the two names exists, and whether anything was written since the plan."""
+        """Look which of the two names exists."""
         original, parked = action.before["name"], action.after["name"]
         found = self._gate.schema_names()
         if parked in found:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 __all__ = [
-    "KEY_PREFIX",
     "SCHEMA_PREFIX",
     "Quarantined",
     "family_of_key",
@@ -27,7 +26,6 @@ __all__ = [
 ]
 
 SCHEMA_PREFIX = "sandbox_"
-KEY_PREFIX = "sandbox:"
 _NOT_IDS = frozenset({"route"})  # sandbox:route:{guild} is the route cache
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PLAIN = re.compile(r"[0-9a-f]{8,32}")
