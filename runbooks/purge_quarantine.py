@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from diagnostics.facts import Fact, Known, Unknown
-from diagnostics.facts import gather as gather_facts
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity
 from runbooks.engine.systems import Readers
 from runbooks.remedies import remedies
 from sandbox import keyspace, registry, schemas
+from sandbox.facts import Fact, Known, Unknown
+from sandbox.facts import gather as gather_facts
 from sandbox.keyspace import Parked, Survey
 from sandbox.model import Schema
 from sandbox.naming import read_quarantined_schema, read_stamp, token_of_schema

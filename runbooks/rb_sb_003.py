@@ -17,19 +17,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from diagnostics.alarms import Alarm, read_alarm
-from diagnostics.facts import Fact, Known, Unknown
-from diagnostics.facts import gather as gather_facts
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity
 from runbooks.engine.systems import Readers
-from runbooks.remedies import RECENT, remedies
+from runbooks.remedies import remedies
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
+from sandbox.facts import Fact, Known, Unknown
+from sandbox.facts import gather as gather_facts
 from sandbox.keyspace import FamilyUse, Survey
 from sandbox.model import Schema, Status
-from sandbox.naming import quarantined_schema, same_sandbox, stamp_of, token_of_schema
+from sandbox.naming import quarantined_schema, stamp_of, token_of_schema
 from sandbox.orphans import Placement, Roster, Standing
 from sandbox.ports import Subscription
-from sandbox.streams import listeners
+from sandbox.usage import RECENT, Usage
 
 __all__ = ["ALARM", "RUNBOOK", "Facts", "Orphans", "diagnose", "existing", "gather", "propose"]
 
@@ -178,8 +178,6 @@ def _uses(readers: Readers, orphans: Orphans, *, deadline: float) -> dict[str, A
         w.name for _, w in _orphaned(orphans.families)
     ]
 
-    seen = [where.name for _, where in orphans.families]
-
     def uses() -> Use:
         if not tokens:
             return Use(sessions=(), activity={})
@@ -192,8 +190,7 @@ def _uses(readers: Readers, orphans: Orphans, *, deadline: float) -> dict[str, A
             return Use(sessions=tuple(sessions), activity=activity)
 
     def families() -> dict[str, FamilyUse]:
-        related = {other for token in tokens for other in keyspace.spellings(seen, token)}
-        return dict(keyspace.usage(readers.keys, related)) if related else {}
+        return dict(keyspace.usage(readers.keys, tokens, sizes=True)) if tokens else {}
 
     return gather_facts({"uses": uses, "families": families}, deadline=deadline)
 
@@ -206,16 +203,13 @@ def _why_not(facts: Facts, token: str, schema: str) -> str | None:
     assert isinstance(facts.uses, Known)  # each is known, or the loop above would have returned
     assert isinstance(facts.families, Known)
     assert isinstance(facts.listeners, Known)
-    for session in facts.uses.value.sessions:
-        if session.schema_name == schema or same_sandbox(token_of_schema(session.schema_name) or "", token):
-            return f"in use: {session.user_name} ({session.application}, pid {session.pid}) {session.how}"
-    for family in keyspace.spellings(facts.families.value, token):
-        idle = facts.families.value[family].idle_seconds
-        if idle is not None and idle < RECENT.total_seconds():
-            return f"in use: a key of sandbox:{family} was used {idle} s ago"
-    if heard := listeners(facts.listeners.value, token):
-        return f"in use: {', '.join(heard)} listens to its subjects"
-    return None
+    usage = Usage(
+        sessions=facts.uses.value.sessions,
+        families=facts.families.value,
+        subscriptions=facts.listeners.value,
+    )
+    user = usage.of(token, schema)
+    return f"in use: {user}" if user else None
 
 
 def _add(

@@ -1,23 +1,20 @@
 """What the procedures may change, one remedy a verb. Each looks again before it acts, and can say who is in the way."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 from runbooks.engine.model import Action, Observation, Remedy, State
 from runbooks.engine.systems import Readers, Writers
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
 from sandbox.keyspace import Parked
-from sandbox.naming import read_quarantined_schema, same_sandbox, token_of_schema
-from sandbox.orphans import Placement, Standing
+from sandbox.naming import read_quarantined_schema, token_of_schema
+from sandbox.orphans import Standing
 from sandbox.ports import SqlTransaction
-from sandbox.streams import listeners
+from sandbox.usage import look
 
-__all__ = ["RECENT", "DeleteKeys", "DropSchema", "Gate", "QuarantineKeys", "QuarantineSchema", "remedies"]
-
-RECENT = timedelta(minutes=15)
+__all__ = ["DeleteKeys", "DropSchema", "Gate", "QuarantineKeys", "QuarantineSchema", "remedies"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,19 +25,12 @@ class Gate:
     write: Writers
     fence: Callable[[SqlTransaction], None]
 
-    @contextmanager
-    def orphan(self, token: str) -> Iterator[None]:
+    def orphan(self, token: str) -> AbstractContextManager[object]:
         """Hold the lease and the control table, so that what is an orphan now is one until this ends.
 
         Raises ArrakisError if a sandbox owns the token, LeaseHeld if the lease is not ours.
         """
-        with self.write.sql.transaction() as transaction:
-            self.fence(transaction)
-            transaction.execute("write/schemas/hold_rows")
-            placement = registry.claimants(transaction, token).place_family(token)
-            if placement.standing is not Standing.ORPHAN:
-                raise ArrakisError(f"{token} is not an orphan any more: {placement.reason}")
-            yield
+        return schemas.holding_orphan(self.write.sql, token, fence=self.fence)
 
     @contextmanager
     def lease(self) -> Iterator[None]:
@@ -52,23 +42,12 @@ class Gate:
     def user_of(self, token: str, schema: str | None) -> str | None:
         """Say who owns or uses a token's resources, or did in the last 15 minutes; None if nobody."""
         with self.read.sql.snapshot() as snapshot:
-            placement: Placement = registry.claimants(snapshot, token).place_family(token)
-            if placement.standing is Standing.LIVE or len(placement.sandboxes) > 1:
-                return placement.reason
-            known = [found.name for found in schemas.census(snapshot)]
-            names = [
-                name for name in known if name == schema or same_sandbox(token_of_schema(name) or "", token)
-            ]
-            using = schemas.users(snapshot, names, tag=self.read.tag, recent=RECENT)
-        if using:
-            one = using[0]
-            return f"{one.user_name} ({one.application or 'no application name'}, pid {one.pid}) {one.how}"
-        related = keyspace.spellings(keyspace.survey(self.read.keys).families, token)
-        for family, use in keyspace.usage(self.read.keys, related).items():
-            if use.idle_seconds is not None and use.idle_seconds < RECENT.total_seconds():
-                return f"a key of sandbox:{family} was used {use.idle_seconds} s ago"
-        heard = listeners(self.read.streams.subscriptions(), token)
-        return f"{', '.join(heard)} listens to its subjects" if heard else None
+            placement = registry.claimants(snapshot, token).place_family(token)
+        if placement.standing is not Standing.ORPHAN:
+            return placement.reason
+        read, also = self.read, [schema] if schema else []
+        usage = look(read.sql, read.keys, read.streams, [token], tag=read.tag, also=also)
+        return usage.of(token, schema)
 
     def schema_names(self) -> Mapping[str, int]:
         """Return every schema's count of writes, by its name."""

@@ -2,7 +2,16 @@
 
 from enum import StrEnum
 
-__all__ = ["ArrakisError", "Busy", "Denied", "Missing", "SandboxCode", "SandboxError", "Unreachable"]
+__all__ = [
+    "ArrakisError",
+    "Busy",
+    "Conflict",
+    "Denied",
+    "Missing",
+    "SandboxCode",
+    "SandboxError",
+    "Unreachable",
+]
 
 
 class ArrakisError(Exception):
@@ -27,6 +36,14 @@ class Missing(ArrakisError):
 
 class Busy(ArrakisError):
     """Somebody else holds a lock; nothing was changed."""
+
+
+class Conflict(ArrakisError):
+    """Somebody else was faster: a constraint, named here, holds. Nothing was changed."""
+
+    def __init__(self, message: str, *, constraint: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.constraint = constraint
 
 
 class SandboxCode(StrEnum):

@@ -3,9 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from uuid import UUID
 
-from sandbox.naming import family_of_key, parked_key, same_sandbox, unparked_key
+from sandbox.naming import family_of_key, guild_of_route, parked_key, same_sandbox, unparked_key
 from sandbox.ports import KeyReader, KeyWriter
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "Hold",
     "Parked",
     "Survey",
+    "delete_families",
     "delete_family",
     "delete_parked",
     "park",
@@ -39,44 +42,49 @@ class Parked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """How many keys each family has, and each family in quarantine."""
+    """How many keys each family has, and each family in quarantine; and the guilds that have a cached route."""
 
     families: Mapping[str, int]
     parked: Mapping[Parked, int]
+    routes: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyUse:
-    """A family's keys, their bytes, and the seconds since any of them was last used (None: no keys)."""
+    """A family's keys, their bytes (None: not asked), and the seconds since any was last used (None: no keys)."""
 
     keys: int
-    bytes: int
+    bytes: int | None
     idle_seconds: int | None
 
 
 def survey(keys: KeyReader) -> Survey:
-    """Count every family in one pass. Memory grows with the families, not with the keys."""
+    """Count every family in one pass. Memory grows with the families and guilds, not with the keys."""
     families: Counter[str] = Counter()
     parked: Counter[Parked] = Counter()
+    routes: set[str] = set()
     for batch in keys.scan(_BOTH):
         for key in batch:
             if (token := family_of_key(key)) is not None:
                 families[token] += 1
+            elif (guild := guild_of_route(key)) is not None:
+                routes.add(guild)
             elif (found := _parked(key)) is not None:
                 parked[found] += 1
-    return Survey(families=families, parked=parked)
+    return Survey(families=families, parked=parked, routes=frozenset(routes))
 
 
-def usage(keys: KeyReader, tokens: Collection[str]) -> Mapping[str, FamilyUse]:
-    """Return how each of these families is used, in one pass. A family without keys has zero of them."""
-    found = {token: FamilyUse(keys=0, bytes=0, idle_seconds=None) for token in tokens}
+def usage(keys: KeyReader, tokens: Collection[str], *, sizes: bool = False) -> Mapping[str, FamilyUse]:
+    """Return how each family that may be one of these tokens' is used, in one pass; their bytes only with `sizes`."""
+    found: dict[str, FamilyUse] = {}
+    concerns = cache(lambda token: any(spellings([token], wanted) for wanted in tokens))
     for batch in keys.scan("sandbox:*"):
         grouped: dict[str, set[bytes]] = defaultdict(set)
         for key in batch:
-            if (token := family_of_key(key)) in found and token is not None:
+            if (token := family_of_key(key)) is not None and concerns(token):
                 grouped[token].add(key)
         for token, members in grouped.items():
-            found[token] = _added(found[token], keys, list(members))
+            found[token] = _added(found.get(token), keys, sorted(members), sizes=sizes)
     return found
 
 
@@ -97,6 +105,21 @@ def park(keys: KeyWriter, token: str, stamp: str, *, hold: Hold) -> int:
 def delete_family(keys: KeyWriter, token: str, *, hold: Hold = nullcontext) -> int:
     """Delete a family's keys for good, each batch within `hold()`, which may raise. Returns how many."""
     return _deleted(keys, _family_batches(keys, token), hold)
+
+
+def delete_families(keys: KeyWriter, owner: Callable[[str], UUID | None]) -> Counter[UUID]:
+    """Delete for good, in one pass, the keys of every family that has an owner; return how many of each."""
+    gone: Counter[UUID] = Counter()
+    owner = cache(owner)
+    for batch in keys.scan("sandbox:*"):
+        doomed: dict[UUID, set[bytes]] = defaultdict(set)
+        for key in batch:
+            token = family_of_key(key)
+            if token is not None and (whose := owner(token)) is not None:
+                doomed[whose].add(key)
+        for whose, members in doomed.items():
+            gone[whose] += keys.unlink(sorted(members))
+    return gone
 
 
 def unpark(keys: KeyWriter, family: Parked, *, hold: Hold) -> int:
@@ -141,13 +164,16 @@ def _parked(key: bytes) -> Parked | None:
     return Parked(stamp=parts[0], token=token) if parts and token is not None else None
 
 
-def _added(use: FamilyUse, keys: KeyReader, members: list[bytes]) -> FamilyUse:
+def _added(use: FamilyUse | None, keys: KeyReader, members: list[bytes], *, sizes: bool) -> FamilyUse:
+    """Return a family's use with some more of its keys."""
     idle = [seconds for seconds in keys.idle_seconds(members) if seconds is not None]
-    if use.idle_seconds is not None:
+    if use and use.idle_seconds is not None:
         idle.append(use.idle_seconds)
-    size = sum(filter(None, keys.memory(members)))
+    size = sum(filter(None, keys.memory(members))) if sizes else None
     return FamilyUse(
-        keys=use.keys + len(members), bytes=use.bytes + size, idle_seconds=min(idle, default=None)
+        keys=len(members) + (use.keys if use else 0),
+        bytes=None if size is None else size + (use.bytes or 0 if use else 0),
+        idle_seconds=min(idle, default=None),
     )
 
 

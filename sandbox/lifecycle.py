@@ -1,4 +1,8 @@
-"""Create and destroy a sandbox, with its audit rows, leaving nothing half made behind."""
+"""Every change of one sandbox: create, register and unregister a guild, extend, expire, destroy.
+
+Each is one short transaction with its audit rows: all of it or nothing, so two operators cannot both win. Afterwards
+the cached routes that it made wrong are deleted; where Redis does not answer, the change stands and says so.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,24 +10,24 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sandbox import keyspace, registry
-from sandbox.errors import ArrakisError, SandboxCode, SandboxError
+from sandbox import registry, routes, teardown
+from sandbox.errors import ArrakisError, Busy, SandboxCode, SandboxError
+from sandbox.limits import Limits, check_guild, check_name, check_new_name, check_ttl
 from sandbox.model import Sandbox, Status
 from sandbox.naming import schema_for
-from sandbox.orphans import Standing
 from sandbox.ports import KeyWriter, SqlTransaction, SqlWriter
-from sandbox.schemas import census
 
-__all__ = ["Limits", "Request", "create", "destroy"]
-
-_TTL_LEAST, _TTL_MOST = timedelta(hours=1), timedelta(hours=168)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What an owner may have."""
-
-    per_owner: int = 5
+__all__ = [
+    "Change",
+    "Destroyed",
+    "Request",
+    "create",
+    "destroy",
+    "expire",
+    "extend",
+    "register_guild",
+    "unregister_guild",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +43,179 @@ class Request:
     metadata: Mapping[str, Any] | None = None
 
 
-def create(database: SqlWriter, request: Request, *, limits: Limits | None = None) -> Sandbox:
-    """Make the row, the schema, the mappings and the audit row in one transaction: all of it or nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A sandbox as it is now, and whether anything changed.
+
+    `unsettled` says why cached routes could not be deleted: they may be wrong until they end, in a minute.
+    """
+
+    sandbox: Sandbox
+    changed: bool = True
+    unsettled: ArrakisError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destroyed:
+    """What went with a sandbox. `unsettled` says why its keys are left for the clean-up job."""
+
+    sandbox: Sandbox
+    schemas: Sequence[str]
+    guilds: Sequence[str]
+    keys: int
+    unsettled: ArrakisError | None = None
+
+
+def create(database: SqlWriter, keys: KeyWriter, request: Request, *, limits: Limits | None = None) -> Change:
+    """Make the row, the schema, the mappings and the audit rows in one transaction: all of it or nothing.
 
     Raises SandboxError: 001 name exists, 002 limit exceeded, 003 guild mapped elsewhere, 005 schema failed.
     """
-    if not _TTL_LEAST <= request.ttl <= _TTL_MOST:
-        raise SandboxError(SandboxCode.LIMIT_EXCEEDED, "a TTL is at least 1 h and at most 168 h")
-    row = Sandbox(
+    limits = limits or Limits()
+    check_new_name(request.name)
+    check_ttl(request.ttl, limits)
+    for guild in request.guilds:
+        check_guild(guild)
+    row = _row(request)
+    with database.transaction() as transaction:
+        transaction.execute("write/registry/hold_owner", owner=row.owner)
+        _insist_on_room(transaction, row, limits)
+        registry.insert(transaction, row)
+        _make_schema(transaction, row)
+        registry.audit(
+            transaction,
+            row.id,
+            "sandbox_created",
+            actor=row.owner,
+            details={"name": row.name, "schemaName": row.schema_name, **row.metadata},
+        )
+        for guild in sorted(set(request.guilds)):  # in one order for everybody: nobody waits in a circle
+            _map(transaction, row, guild, actor=row.owner)
+    return Change(sandbox=row, unsettled=routes.forget(keys, request.guilds))
+
+
+def register_guild(database: SqlWriter, keys: KeyWriter, name: str, guild: str, *, actor: str) -> Change:
+    """Map a guild to a running sandbox. Safe to repeat.
+
+    Raises SandboxError: 003 guild mapped elsewhere, 004 not found, 007 not running.
+    """
+    check_name(name)
+    check_guild(guild)
+    with database.transaction() as transaction:
+        row = registry.locked(transaction, name=name)
+        if row.status is not Status.RUNNING:
+            raise SandboxError(
+                SandboxCode.INVALID_TRANSITION,
+                f"{name} is {row.status}: only running sandboxes get events",
+                hint=f"`gaib sandbox extend {name} 24h` brings an expired one back",
+            )
+        changed = _map(transaction, row, guild, actor=actor)
+    return Change(sandbox=row, changed=changed, unsettled=routes.forget(keys, [guild]))
+
+
+def unregister_guild(database: SqlWriter, keys: KeyWriter, name: str, guild: str, *, actor: str) -> Change:
+    """End a guild's mapping to a sandbox. Safe to repeat. Raises SandboxError: 003 mapped elsewhere, 004 not found."""
+    check_name(name)
+    check_guild(guild)
+    with database.transaction() as transaction:
+        row = registry.locked(transaction, name=name)
+        held = registry.mapped_to(transaction, guild)
+        if held and held.id != row.id:
+            raise _mapped_elsewhere(guild, held)
+        changed = bool(transaction.execute("write/registry/unmap_guild", guild=guild, sandbox=row.id))
+        if changed:
+            registry.audit(transaction, row.id, "guild_unregistered", actor=actor, details={"guildId": guild})
+    return Change(sandbox=row, changed=changed, unsettled=routes.forget(keys, [guild]))
+
+
+def extend(
+    database: SqlWriter,
+    keys: KeyWriter,
+    name: str,
+    by: timedelta,
+    *,
+    actor: str,
+    now: datetime,
+    limits: Limits | None = None,
+) -> Change:
+    """Let a sandbox live longer, at most 168 h from its creation; an expired one is running again.
+
+    The time is added to its end, or to now where that has passed. Raises SandboxError: 002 no more can be added,
+    004 not found, 007 neither running nor expired.
+    """
+    check_name(name)
+    most = (limits or Limits()).most_ttl
+    with database.transaction() as transaction:
+        row = registry.locked(transaction, name=name)
+        if row.status not in (Status.RUNNING, Status.EXPIRED):
+            raise SandboxError(
+                SandboxCode.INVALID_TRANSITION, f"{name} cannot be extended: it is {row.status}"
+            )
+        ends = min(max(row.expires_at or now, now) + by, row.created_at + most)
+        if ends <= max(row.expires_at or now, now):
+            raise SandboxError(
+                SandboxCode.LIMIT_EXCEEDED,
+                f"{name} cannot be extended: it may live {most // timedelta(hours=1)} h, and that is used up",
+                hint="create another one",
+            )
+        guilds = registry.guilds(transaction, row.id) if row.status is Status.EXPIRED else []
+        if row.status is Status.EXPIRED:
+            row = registry.change_status(transaction, row, Status.RUNNING, actor=actor, at=now)
+        transaction.execute("write/registry/extend", id=row.id, expires_at=ends)
+        details = {"from": str(row.expires_at), "to": str(ends), "hours": _hours(by)}
+        registry.audit(transaction, row.id, "ttl_extended", actor=actor, details=details)
+    return Change(sandbox=replace(row, expires_at=ends), unsettled=routes.forget(keys, guilds))
+
+
+def expire(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: datetime) -> Change:
+    """End a running sandbox's time now: it gets no more events, and the clean-up job takes it away.
+
+    Raises SandboxError: 004 not found, 007 not running.
+    """
+    check_name(name)
+    with database.transaction() as transaction:
+        row = registry.locked(transaction, name=name)
+        row = registry.change_status(transaction, row, Status.EXPIRED, actor=actor, at=now)
+        guilds = registry.guilds(transaction, row.id)
+    return Change(sandbox=row, unsettled=routes.forget(keys, guilds))
+
+
+def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: datetime) -> Destroyed:
+    """Take a sandbox away: routes, keys, schemas, mappings. Safe to repeat and to take up after any step.
+
+    Redis being down leaves the keys to the clean-up job. Raises SandboxError: 004 not found, 006 a step failed.
+    """
+    check_name(name)
+    with database.transaction() as transaction:
+        condemned = teardown.condemn(
+            transaction, registry.locked(transaction, name=name), actor=actor, at=now
+        )
+        roster = registry.claimants(transaction, str(condemned.sandbox.id))
+    unsettled, deleted = None, 0
+    try:
+        deleted = teardown.clear(keys, roster, [condemned]).get(condemned.sandbox.id, 0)
+    except ArrakisError as error:
+        unsettled = error
+    try:
+        dropped = teardown.raze(database, condemned, actor=actor, at=now)
+    except SandboxError:
+        raise
+    except ArrakisError as error:
+        hint = error.hint if isinstance(error, Busy) else "repeat it: it takes up where it stopped"
+        raise SandboxError(SandboxCode.CLEANUP_FAILED, f"{name}: {error}", hint=hint) from error
+    gone_at = condemned.sandbox.destroyed_at or now
+    return Destroyed(
+        sandbox=replace(condemned.sandbox, status=Status.DESTROYED, destroyed_at=gone_at),
+        schemas=dropped,
+        guilds=condemned.guilds,
+        keys=deleted,
+        unsettled=unsettled,
+    )
+
+
+def _row(request: Request) -> Sandbox:
+    metadata = {"ttlHours": _hours(request.ttl), "createdBy": request.owner, "createdFrom": "cli"}
+    return Sandbox(
         id=request.id,
         name=request.name,
         owner=request.owner,
@@ -54,45 +223,13 @@ def create(database: SqlWriter, request: Request, *, limits: Limits | None = Non
         schema_name=schema_for(request.id),
         created_at=request.now,
         expires_at=request.now + request.ttl,
-        metadata=dict(request.metadata or {}),
+        metadata={**metadata, **(request.metadata or {})},
     )
-    with database.transaction() as transaction:
-        transaction.execute("write/schemas/hold_rows")
-        _insist_on_room(transaction, row, limits or Limits())
-        registry.insert(transaction, row)
-        _make_schema(transaction, row)
-        for guild in request.guilds:
-            if not transaction.execute("write/registry/map_guild", guild=guild, sandbox=row.id):
-                raise SandboxError(SandboxCode.GUILD_MAPPED, f"guild {guild} is mapped to another sandbox")
-        registry.audit(transaction, row.id, "sandbox_created", actor=row.owner)
-    return row
 
 
-def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: datetime) -> Sandbox:
-    """Take a sandbox away: routes, keys, schema, mappings. Safe to repeat and to take up after any step.
-
-    The guilds are read first, while the mappings that name them exist. Raises SandboxError 004, 006 or 007.
-    """
-    with database.transaction() as transaction:
-        row = registry.by_name(transaction, name)
-        if row is None:
-            raise SandboxError(SandboxCode.NOT_FOUND, f"there is no sandbox named {name}")
-        if row.status not in (Status.DESTROYING, Status.DESTROYED):
-            registry.change_status(
-                transaction, row, Status.DESTROYING, actor=actor, event="sandbox_destroying", at=now
-            )
-        guilds = registry.guilds(transaction, row.id)
-    try:
-        keys.unlink([f"sandbox:route:{guild}".encode() for guild in guilds])
-        keyspace.delete_family(keys, str(row.id))
-        _finish(database, row, actor=actor, now=now)
-    except SandboxError:
-        raise
-    except ArrakisError as error:
-        raise SandboxError(
-            SandboxCode.CLEANUP_FAILED, f"{name}: {error}", hint="repeat it; it resumes"
-        ) from error
-    return replace(row, status=Status.DESTROYED, destroyed_at=now)
+def _hours(duration: timedelta) -> float:
+    hours = duration / timedelta(hours=1)
+    return int(hours) if hours.is_integer() else hours
 
 
 def _insist_on_room(transaction: SqlTransaction, row: Sandbox, limits: Limits) -> None:
@@ -103,8 +240,8 @@ def _insist_on_room(transaction: SqlTransaction, row: Sandbox, limits: Limits) -
     if registry.live_count(transaction, row.owner) >= limits.per_owner:
         raise SandboxError(
             SandboxCode.LIMIT_EXCEEDED,
-            f"{row.owner} has {limits.per_owner} sandboxes",
-            hint="destroy one first",
+            f"{row.owner} has {limits.per_owner} sandboxes, and may have no more",
+            hint="`gaib sandbox list` shows them; destroy one first",
         )
 
 
@@ -112,21 +249,25 @@ def _make_schema(transaction: SqlTransaction, row: Sandbox) -> None:
     try:
         transaction.execute("write/schemas/create", token=str(row.id))
     except ArrakisError as error:
-        raise SandboxError(SandboxCode.SCHEMA_FAILED, str(error)) from error
+        raise SandboxError(SandboxCode.SCHEMA_FAILED, str(error), hint=error.hint) from error
 
 
-def _finish(database: SqlWriter, row: Sandbox, *, actor: str, now: datetime) -> None:
-    """Drop the schemas that are this sandbox's alone, under whichever naming; end the mappings; say so."""
-    with database.transaction() as transaction:
-        roster = registry.roster(transaction)
-        for schema in census(transaction):
-            placement = roster.place_schema(schema.name)
-            if placement.standing is Standing.LIVE and [owner.id for owner in placement.sandboxes] == [
-                row.id
-            ]:
-                transaction.drop_schema(schema.name)
-        transaction.execute("write/registry/unmap_guilds", id=row.id)
-        if row.status is not Status.DESTROYED:
-            registry.change_status(
-                transaction, row, Status.DESTROYED, actor=actor, event="sandbox_destroyed", at=now
-            )
+def _map(transaction: SqlTransaction, row: Sandbox, guild: str, *, actor: str) -> bool:
+    """Map a guild to a row that this transaction holds, with its audit row; False where it was mapped to it before."""
+    transaction.execute("write/registry/unmap_destroyed", guild=guild)
+    if not transaction.execute("write/registry/map_guild", guild=guild, sandbox=row.id):
+        held = registry.mapped_to(transaction, guild)
+        if held is None or held.id != row.id:
+            raise _mapped_elsewhere(guild, held)
+        return False
+    registry.audit(transaction, row.id, "guild_registered", actor=actor, details={"guildId": guild})
+    return True
+
+
+def _mapped_elsewhere(guild: str, held: Sandbox | None) -> SandboxError:
+    where = f"{held.name} of {held.owner}" if held else "another sandbox"
+    return SandboxError(
+        SandboxCode.GUILD_MAPPED,
+        f"guild {guild} is mapped to {where}",
+        hint=f"`gaib sandbox unregister-guild {held.name} {guild}` first" if held else "",
+    )

@@ -3,12 +3,25 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-__all__ = ["TRANSITIONS", "KeyFamily", "Sandbox", "Schema", "Status", "may_become"]
+__all__ = [
+    "TRANSITIONS",
+    "ConsumerConfig",
+    "ConsumerState",
+    "KeyFamily",
+    "Message",
+    "Sandbox",
+    "Schema",
+    "Status",
+    "StreamConfig",
+    "StreamState",
+    "may_become",
+    "way_to_destroying",
+]
 
 
 class Status(StrEnum):
@@ -35,6 +48,12 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 def may_become(old: Status, new: Status) -> bool:
     """Whether the deployed system allows this change of status."""
     return new in TRANSITIONS[old]
+
+
+def way_to_destroying(old: Status) -> tuple[Status, ...]:
+    """Return the changes of status that lead to `destroying`, each of them allowed; none from there on."""
+    ways = {Status.PENDING: (Status.CREATING, Status.DESTROYING), Status.DESTROYING: (), Status.DESTROYED: ()}
+    return ways.get(old, (Status.DESTROYING,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +117,86 @@ class KeyFamily:
 
     token: str
     keys: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """How a JetStream stream is set up. A `max_age` of zero and a `max_msgs` of -1 are no limit."""
+
+    name: str
+    subjects: tuple[str, ...]
+    retention: str
+    storage: str
+    max_age: timedelta
+    max_msgs: int
+    replicas: int
+
+    @property
+    def where(self) -> str:
+        """What a person calls it."""
+        return f"stream {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerConfig:
+    """How a JetStream consumer is set up. In an expectation, None leaves a field open.
+
+    An empty `filter_subject` takes every subject of the stream; a `max_deliver` of -1 is no limit.
+    """
+
+    stream: str
+    name: str
+    durable: bool | None = None
+    ack_policy: str | None = None
+    filter_subject: str | None = None
+    max_ack_pending: int | None = None
+    ack_wait: timedelta | None = None
+    max_deliver: int | None = None
+
+    @property
+    def where(self) -> str:
+        """What a person calls it."""
+        return f"consumer {self.stream}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """A stream as it is now. Both sequences are 0 before the first message.
+
+    `leader` is the server that leads it, where that is told; `replicas_current` counts the copies that are up to
+    date, the leader's among them. The others take ten seconds to notice that a server of theirs has died.
+    """
+
+    config: StreamConfig
+    messages: int
+    bytes: int
+    first_sequence: int
+    last_sequence: int
+    leader: str | None
+    replicas_current: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerState:
+    """A consumer as it is now.
+
+    `pending` messages are not delivered yet, `ack_pending` ones are delivered and not acknowledged. Somebody
+    is there to take them when pulls wait, or a push consumer is bound.
+    """
+
+    config: ConsumerConfig
+    pending: int
+    ack_pending: int
+    redelivered: int
+    waiting_pulls: int
+    push_bound: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of a stream. `time` is when the stream took it, UTC."""
+
+    subject: str
+    data: bytes
+    sequence: int
+    time: datetime

@@ -13,6 +13,7 @@ __all__ = [
     "SCHEMA_PREFIX",
     "Quarantined",
     "family_of_key",
+    "guild_of_route",
     "hex_of",
     "parked_key",
     "quarantined_schema",
@@ -65,6 +66,12 @@ def family_of_key(key: bytes) -> str | None:
         return None
     token = parts[1].decode("utf-8", "backslashreplace")
     return None if token in _NOT_IDS else token
+
+
+def guild_of_route(key: bytes) -> str | None:
+    """The guild of a cached route, `sandbox:route:{guild}`; None for any other key."""
+    found = key.removeprefix(b"sandbox:route:")
+    return found.decode("utf-8", "backslashreplace") if found and found != key else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from sandbox.model import Sandbox
 from sandbox.naming import SCHEMA_PREFIX, hex_of, token_of_schema
 
-__all__ = ["Placement", "Roster", "Standing"]
+__all__ = ["Orphan", "Placement", "Roster", "Standing", "find_orphans"]
 
 _HEAD = 8  # the shortest prefix that names a sandbox
 
@@ -36,6 +36,22 @@ class Placement:
     standing: Standing
     sandboxes: tuple[Sandbox, ...]
     reason: str
+
+    @property
+    def owner(self) -> Sandbox | None:
+        """The one row whose this is: the live one, or else the destroyed one that left it behind. None otherwise."""
+        if self.standing is Standing.LIVE and len(self.sandboxes) > 1:
+            return None
+        return self.sandboxes[0] if self.standing is not Standing.UNCLASSIFIABLE and self.sandboxes else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A schema or a key family (`kind` says which) that no sandbox owns, and the id in its name."""
+
+    kind: str
+    token: str
+    placement: Placement
 
 
 class Roster:
@@ -84,6 +100,17 @@ class Roster:
         by_id = [row for row in self._by_head.get(digits[:_HEAD], ()) if row.hex.startswith(digits)]
         by_name = [r for r in self._by_schema.get(f"{SCHEMA_PREFIX}{token}".lower(), ()) if r not in by_id]
         return tuple(by_id + by_name)
+
+
+def find_orphans(roster: Roster, schemas: Iterable[str], families: Iterable[str]) -> list[Orphan]:
+    """Return the orphans among these schemas and key families."""
+    placed = [("schema", token_of_schema(name) or "", roster.place_schema(name)) for name in schemas]
+    placed += [("keys", token, roster.place_family(token)) for token in sorted(families)]
+    return [
+        Orphan(kind=kind, token=token, placement=where)
+        for kind, token, where in placed
+        if where.standing is Standing.ORPHAN
+    ]
 
 
 def _owned(rows: tuple[Sandbox, ...]) -> str:

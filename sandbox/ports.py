@@ -6,10 +6,14 @@ Planning is handed readers only: it cannot change a thing, because it holds noth
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
+
+from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
 
 __all__ = [
     "AwsReader",
+    "AwsWriter",
     "KeyReader",
     "KeyWriter",
     "SqlReader",
@@ -17,6 +21,7 @@ __all__ = [
     "SqlTransaction",
     "SqlWriter",
     "StreamReader",
+    "StreamWriter",
     "Subscription",
 ]
 
@@ -96,6 +101,14 @@ class KeyReader(Protocol):
         """Return for each key its bytes, or None if it is gone."""
         ...
 
+    def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return for each key its string, or None if it is gone or no string."""
+        ...
+
+    def time_left(self, keys: Sequence[bytes]) -> list[int | None]:
+        """Return for each key the milliseconds until it ends, -1 for one without an end, None if it is gone."""
+        ...
+
 
 class KeyWriter(KeyReader, Protocol):
     """A keyspace that can be changed."""
@@ -106,6 +119,10 @@ class KeyWriter(KeyReader, Protocol):
 
     def unlink(self, keys: Sequence[bytes]) -> int:
         """Delete keys without blocking the server; return how many there were."""
+        ...
+
+    def put(self, key: bytes, value: bytes, *, lifetime: timedelta) -> None:
+        """Write a string that ends by itself."""
         ...
 
 
@@ -129,10 +146,57 @@ class StreamReader(Protocol):
         """Return who listens on subjects below `sandbox.`: clients of this account, and consumers."""
         ...
 
+    def stream(self, name: str) -> StreamState | None:
+        """Return a stream as it is now, or None if there is none. Raises Unreachable or Denied, as all here do."""
+        ...
+
+    def consumer(self, stream: str, name: str) -> ConsumerState | None:
+        """Return a consumer as it is now, or None if it or its stream does not exist."""
+        ...
+
+    def messages(self, stream: str, subject: str, limit: int, *, after: int = 0) -> list[Message]:
+        """Return at most `limit` messages on a subject, oldest first, from behind the sequence `after`.
+
+        The subject may end in `>`. No consumer is made and nothing is acknowledged: reading changes nothing.
+        Raises Missing if there is no such stream.
+        """
+        ...
+
+
+class StreamWriter(StreamReader, Protocol):
+    """A messaging system that can be changed."""
+
+    def create_stream(self, config: StreamConfig) -> None:
+        """Create a stream. One that is just so already is no error. Raises ArrakisError if it is refused."""
+        ...
+
+    def create_consumer(self, config: ConsumerConfig) -> None:
+        """Create a consumer; what its configuration leaves open is the server's choice, but that it lasts.
+
+        One that is just so already is no error. Raises ArrakisError if it is refused, Missing without its stream.
+        """
+        ...
+
+    def publish(self, stream: str, subject: str, payload: bytes) -> int:
+        """Publish one message and return the sequence the stream gave it.
+
+        Raises Missing if the stream does not exist or takes no such subject. After Unreachable nobody knows
+        whether it was stored.
+        """
+        ...
+
 
 class AwsReader(Protocol):
     """An AWS account that can be looked at."""
 
     def read(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
         """Call one reading operation. Raises Unreachable or Denied; ValueError if it is not a reading one."""
+        ...
+
+
+class AwsWriter(AwsReader, Protocol):
+    """An AWS account that can be changed."""
+
+    def write(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
+        """Call one operation that changes something. Raises Unreachable or Denied."""
         ...

@@ -1,30 +1,43 @@
-"""The control tables: who exists, and every change of status with its audit row in one transaction."""
+"""The control tables: who exists, and every change with its audit row in one transaction."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sandbox.errors import SandboxCode, SandboxError
+from sandbox.errors import Conflict, SandboxCode, SandboxError
 from sandbox.model import TRANSITIONS, Sandbox, Status
-from sandbox.naming import hex_of, schema_for
+from sandbox.naming import schema_for
 from sandbox.orphans import Roster
 from sandbox.ports import SqlSnapshot, SqlTransaction
 
 __all__ = [
+    "Counts",
     "Identity",
     "audit",
     "by_name",
     "change_status",
     "claimants",
+    "counts",
+    "due",
     "guilds",
+    "guilds_of",
     "identity",
     "insert",
+    "listing",
     "live_count",
+    "locked",
+    "mapped_destroyed",
+    "mapped_to",
+    "not_found",
     "roster",
 ]
+
+_HEAD = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +50,27 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many sandboxes are not destroyed, and how many guilds are mapped."""
+
+    sandboxes: int
+    guilds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Guild:
     guild_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mapped:
+    sandbox_id: UUID
+    guild_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +89,13 @@ def roster(snapshot: SqlSnapshot) -> Roster:
 
 
 def claimants(snapshot: SqlSnapshot, token: str) -> Roster:
-    """Return the sandboxes, not destroyed, that a token (an id, or the start of one) could belong to."""
-    digits = (hex_of(token) or token.lower())[:8]
-    return Roster(snapshot.rows("read/registry/claimants", Sandbox, hex=digits, schema=schema_for(token)))
+    """Return the sandboxes, destroyed ones too, that a token (an id, or the start of one) could belong to."""
+    head = token.lower().replace("-", "")[:8]
+    is_id = _HEAD.fullmatch(head)
+    least, most = (UUID(head + digit * 24) if is_id else None for digit in "0f")
+    return Roster(
+        snapshot.rows("read/registry/claimants", Sandbox, least=least, most=most, schema=schema_for(token))
+    )
 
 
 def by_name(snapshot: SqlSnapshot, name: str) -> Sandbox | None:
@@ -68,9 +104,65 @@ def by_name(snapshot: SqlSnapshot, name: str) -> Sandbox | None:
     return found[0] if found else None
 
 
+def locked(transaction: SqlTransaction, *, name: str | None = None, id: UUID | None = None) -> Sandbox:
+    """Return a sandbox by its name or id, held against other changes until the transaction ends.
+
+    Raises SandboxError 004 if there is none, Busy if somebody else holds it for two seconds.
+    """
+    found = transaction.rows("write/registry/lock", Sandbox, name=name, id=id)
+    if not found:
+        raise not_found(name or str(id))
+    return found[0]
+
+
+def not_found(name: str) -> SandboxError:
+    """Return the error for a name that no sandbox has."""
+    return SandboxError(
+        SandboxCode.NOT_FOUND,
+        f"there is no sandbox named {name}",
+        hint="`gaib sandbox list --all` shows those that exist",
+    )
+
+
+def listing(snapshot: SqlSnapshot, *, owner: str | None, statuses: Collection[Status]) -> list[Sandbox]:
+    """Return the sandboxes of these statuses, the newest first; of one owner, or of everybody."""
+    return snapshot.rows(
+        "read/registry/listing", Sandbox, owner=owner, statuses=[str(each) for each in statuses]
+    )
+
+
+def due(snapshot: SqlSnapshot, *, now: datetime, stuck: datetime, id: UUID | None = None) -> list[Sandbox]:
+    """Return the sandboxes whose time is over: past their end at `now`, or stuck with nothing recorded since `stuck`."""
+    return snapshot.rows("read/registry/due", Sandbox, now=now, stuck=stuck, id=id)
+
+
+def mapped_destroyed(snapshot: SqlSnapshot) -> set[UUID]:
+    """Return the destroyed sandboxes that guilds are still mapped to."""
+    return {row.id for row in snapshot.rows("read/registry/mapped_destroyed", _Id)}
+
+
+def mapped_to(snapshot: SqlSnapshot, guild: str) -> Sandbox | None:
+    """Return the sandbox, of any status, that a guild is mapped to."""
+    found = snapshot.rows("read/registry/mapping", Sandbox, guild=guild)
+    return found[0] if found else None
+
+
 def guilds(snapshot: SqlSnapshot, sandbox: UUID) -> list[str]:
     """Return the guilds mapped to a sandbox."""
     return [row.guild_id for row in snapshot.rows("read/registry/guilds", _Guild, id=sandbox)]
+
+
+def guilds_of(snapshot: SqlSnapshot, sandboxes: Sequence[Sandbox]) -> Mapping[UUID, list[str]]:
+    """Return the guilds mapped to each of these sandboxes."""
+    found: dict[UUID, list[str]] = defaultdict(list)
+    for row in snapshot.rows("read/registry/guilds_of", _Mapped, ids=[sandbox.id for sandbox in sandboxes]):
+        found[row.sandbox_id].append(row.guild_id)
+    return found
+
+
+def counts(snapshot: SqlSnapshot) -> Counts:
+    """Return how much there is."""
+    return snapshot.rows("read/registry/counts", Counts)[0]
 
 
 def live_count(snapshot: SqlSnapshot, owner: str) -> int:
@@ -79,18 +171,25 @@ def live_count(snapshot: SqlSnapshot, owner: str) -> int:
 
 
 def insert(transaction: SqlTransaction, row: Sandbox) -> None:
-    """Write a new row. The id's schema name is the whole id, as the deployed clean-up looks for it."""
-    transaction.execute(
-        "write/registry/insert_sandbox",
-        id=row.id,
-        name=row.name,
-        owner=row.owner,
-        status=row.status.value,
-        schema_name=row.schema_name,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        metadata=json.dumps(dict(row.metadata)),
-    )
+    """Write a new row. Raises SandboxError 001 where the name was taken a moment ago."""
+    try:
+        transaction.execute(
+            "write/registry/insert_sandbox",
+            id=row.id,
+            name=row.name,
+            owner=row.owner,
+            status=row.status.value,
+            schema_name=row.schema_name,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            metadata=json.dumps(dict(row.metadata)),
+        )
+    except Conflict as conflict:
+        if conflict.constraint != "sandboxes_name_unique":
+            raise
+        raise SandboxError(
+            SandboxCode.NAME_EXISTS, f"{row.name}: somebody took it just now", hint="choose another name"
+        ) from conflict
 
 
 def change_status(
@@ -99,11 +198,11 @@ def change_status(
     new: Status,
     *,
     actor: str,
-    event: str,
+    event: str = "status_changed",
     at: datetime,
     details: Mapping[str, Any] | None = None,
-) -> None:
-    """Move a sandbox to a new status and write the audit row, both or neither.
+) -> Sandbox:
+    """Move a sandbox to a new status and write the audit row, both or neither. Returns it as it is then.
 
     The update is conditional on a status that allows it, so two operators cannot both win. Raises SandboxError 007.
     """
@@ -116,7 +215,9 @@ def change_status(
             SandboxCode.INVALID_TRANSITION,
             f"{sandbox.name} cannot become {new}: it is {sandbox.status}, or somebody else was faster",
         )
-    audit(transaction, sandbox.id, event, actor=actor, details=details)
+    change = {"from": sandbox.status.value, "to": new.value, **(details or {})}
+    audit(transaction, sandbox.id, event, actor=actor, details=change)
+    return replace(sandbox, status=new, destroyed_at=at if new is Status.DESTROYED else sandbox.destroyed_at)
 
 
 def audit(

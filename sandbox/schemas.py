@@ -1,12 +1,14 @@
 """Sandbox schemas: the census, who uses them, when they were last written, quarantine."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sandbox.errors import ArrakisError, Denied
-from sandbox.model import Schema
+from sandbox.model import Sandbox, Schema
+from sandbox.naming import SCHEMA_PREFIX
 from sandbox.orphans import Standing
 from sandbox.ports import SqlSnapshot, SqlTransaction, SqlWriter
 from sandbox.registry import claimants
@@ -17,7 +19,10 @@ __all__ = [
     "census",
     "dependents",
     "drop_orphan",
+    "holding_orphan",
     "last_activity",
+    "named",
+    "names",
     "rename_orphan",
     "restore",
     "users",
@@ -47,7 +52,7 @@ class _Hidden:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Dependent:
+class _Name:
     name: str
 
 
@@ -61,6 +66,21 @@ class _Column:
 def census(snapshot: SqlSnapshot) -> list[Schema]:
     """Return every schema that may be a sandbox's, or is in quarantine."""
     return snapshot.rows("read/schemas/census", Schema)
+
+
+def names(snapshot: SqlSnapshot) -> list[str]:
+    """Return the names alone of the schemas that may be a sandbox's: cheap, as no size is asked for."""
+    return [row.name for row in snapshot.rows("read/schemas/names", _Name)]
+
+
+def named(snapshot: SqlSnapshot, sandbox: Sandbox) -> list[str]:
+    """Return the schemas whose name starts like one of this sandbox, or is the one that its row names.
+
+    Never one that is not named like a sandbox's, such as `public`, whatever the row says.
+    """
+    start = f"{SCHEMA_PREFIX}{sandbox.hex[:8]}"
+    found = snapshot.rows("read/schemas/named", _Name, start=start, schema=sandbox.schema_name)
+    return [row.name for row in found]
 
 
 def users(snapshot: SqlSnapshot, names: Sequence[str], *, tag: str, recent: timedelta) -> list[SchemaUser]:
@@ -91,25 +111,33 @@ def last_activity(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, d
 
 def dependents(snapshot: SqlSnapshot, name: str) -> list[str]:
     """Return the objects of other schemas that dropping this one would take with it."""
-    return [row.name for row in snapshot.rows("read/schemas/dependents", _Dependent, schema=name)]
+    return [row.name for row in snapshot.rows("read/schemas/dependents", _Name, schema=name)]
 
 
-def rename_orphan(database: SqlWriter, old: str, new: str, *, token: str, fence: Fence) -> None:
-    """Rename an orphaned schema, if it still is one when nobody can write to the control table.
+@contextmanager
+def holding_orphan(database: SqlWriter, token: str, *, fence: Fence) -> Iterator[SqlTransaction]:
+    """Hold the lease and the control table, so that what is an orphan now is one until this transaction ends.
 
-    Raises ArrakisError when a sandbox has come to own it, Busy when somebody holds a lock.
+    Raises ArrakisError where a sandbox owns the token, Busy where somebody holds a lock.
     """
     with database.transaction() as transaction:
         fence(transaction)
-        _insist_on_orphan(transaction, token)
+        transaction.execute("write/schemas/hold_rows")
+        placement = claimants(transaction, token).place_family(token)
+        if placement.standing is not Standing.ORPHAN:
+            raise ArrakisError(f"{token} is not an orphan any more: {placement.reason}")
+        yield transaction
+
+
+def rename_orphan(database: SqlWriter, old: str, new: str, *, token: str, fence: Fence) -> None:
+    """Rename an orphaned schema, if it still is one when nobody can write to the control table."""
+    with holding_orphan(database, token, fence=fence) as transaction:
         transaction.rename_schema(old, new)
 
 
 def drop_orphan(database: SqlWriter, name: str, *, token: str, fence: Fence) -> None:
     """Drop an orphaned schema for good, under the same conditions."""
-    with database.transaction() as transaction:
-        fence(transaction)
-        _insist_on_orphan(transaction, token)
+    with holding_orphan(database, token, fence=fence) as transaction:
         if outside := dependents(transaction, name):
             raise ArrakisError(f"{', '.join(outside)} depends on {name}, and would go with it")
         transaction.drop_schema(name)
@@ -120,10 +148,3 @@ def restore(database: SqlWriter, quarantined: str, original: str, *, fence: Fenc
     with database.transaction() as transaction:
         fence(transaction)
         transaction.rename_schema(quarantined, original)
-
-
-def _insist_on_orphan(transaction: SqlTransaction, token: str) -> None:
-    transaction.execute("write/schemas/hold_rows")
-    placement = claimants(transaction, token).place_schema(f"sandbox_{token}")
-    if placement.standing is not Standing.ORPHAN:
-        raise ArrakisError(f"sandbox_{token} is not an orphan any more: {placement.reason}")

@@ -25,6 +25,7 @@ class Environment:
     database_url: str
     redis_url: str
     nats_url: str
+    nats_tls_ca: str | None = None
     alarm_prefix: str = ""
     region: str | None = None
     account: str | None = None
@@ -64,6 +65,7 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
     return Environment(
         name=name,
         **resolved,
+        nats_tls_ca=variables.get("NATS_TLS_CA"),
         alarm_prefix=str(settings.get("alarm_prefix", "")),
         region=region,
         account=settings.get("account"),

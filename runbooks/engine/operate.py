@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from diagnostics.facts import Unknown
 from runbooks.engine import guards
 from runbooks.engine import plan as plans
 from runbooks.engine.apply import Outcome, execute, inverse_actions, plan_of, started
@@ -20,6 +19,7 @@ from runbooks.engine.lease import Lease, Mirror, holder, records
 from runbooks.engine.model import Finding, Phase, Plan, Runbook, Severity, Verdict
 from runbooks.engine.systems import Readers, readers, target, writers
 from sandbox.errors import ArrakisError, Denied, Missing
+from sandbox.facts import Unknown
 
 __all__ = ["Ask", "Diagnosis", "Operator"]
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from diagnostics.alarms import read_account
-from diagnostics.facts import Known, gather
 from runbooks.engine.environment import Environment
 from runbooks.engine.model import Target
 from sandbox import registry
-from sandbox.ports import AwsReader, KeyReader, KeyWriter, SqlReader, SqlWriter, StreamReader
+from sandbox.facts import Known, gather
+from sandbox.ports import AwsReader, AwsWriter, KeyReader, KeyWriter, SqlReader, SqlWriter, StreamReader
 
 __all__ = ["Readers", "Writers", "readers", "target", "writers"]
 
@@ -29,6 +29,7 @@ class Writers:
 
     sql: SqlWriter
     keys: KeyWriter
+    aws: AwsWriter
 
 
 def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
@@ -41,7 +42,7 @@ def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
     return Readers(
         sql=Postgres(environment.database_url, tag=tag, timeout=timeout),
         keys=Redis(environment.redis_url, timeout=timeout),
-        streams=Nats(environment.nats_url, timeout=timeout),
+        streams=Nats(environment.nats_url, timeout=timeout, tls_ca=environment.nats_tls_ca),
         aws=Aws(region=environment.region, timeout=timeout),
         tag=tag,
     )
@@ -49,12 +50,14 @@ def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
 
 def writers(environment: Environment, *, tag: str, timeout: float) -> Writers:
     """Return the writers of an environment. Nothing is connected yet."""
+    from sandbox.adapters.aws import Aws
     from sandbox.adapters.postgres import Postgres
     from sandbox.adapters.redis import Redis
 
     return Writers(
         sql=Postgres(environment.database_url, tag=tag, timeout=timeout),
         keys=Redis(environment.redis_url, timeout=timeout),
+        aws=Aws(region=environment.region, timeout=timeout),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from runbooks.reports.terminal import clean
+from sandbox.text import clean
 
 __all__ = ["write"]
 

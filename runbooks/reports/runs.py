@@ -9,7 +9,7 @@ from tabulate import tabulate
 from runbooks.engine.journal import JournalEntry
 from runbooks.engine.model import Phase
 from runbooks.engine.plan import dumps
-from runbooks.reports.terminal import clean
+from sandbox.text import clean
 
 __all__ = ["history", "show"]
 

@@ -13,8 +13,9 @@ from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius
 from runbooks.engine.model import Finding, Phase, Plan, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
+from sandbox.text import clean
 
-__all__ = ["applied", "clean", "diagnosis", "plan_lines", "progress"]
+__all__ = ["applied", "diagnosis", "plan_lines", "progress"]
 
 _ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 _COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
@@ -24,13 +25,6 @@ _VERDICT = {
     Exit.UNKNOWN: "cannot tell: a source did not answer",
 }
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-def clean(value: object) -> str:
-    """Return text that cannot move the cursor, hide or turn what follows: control and bidi characters are spelt out."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value)
-    )
 
 
 def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:

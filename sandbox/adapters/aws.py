@@ -1,4 +1,4 @@
-"""AWS through boto3, for reading."""
+"""AWS through boto3."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOpera
 
 
 class Aws:
-    """An account and region. Satisfies AwsReader. Clients are made when first used, from one session."""
+    """An account and region. Satisfies AwsReader and AwsWriter. Clients are made when first used, from one session."""
 
     def __init__(self, *, region: str | None, timeout: float = 10.0) -> None:
         """Take the region; `timeout` bounds each socket operation, in seconds."""
@@ -33,6 +33,10 @@ class Aws:
         """Call one reading operation, e.g. `read("cloudwatch", "describe_alarms")`."""
         if not operation.startswith(_READING):
             raise ValueError(f"{operation} is no reading operation")
+        return self.write(service, operation, **params)
+
+    def write(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
+        """Call any operation, e.g. `write("cloudwatch", "put_metric_data", …)`."""
         try:
             self._session = self._session or boto3.session.Session(region_name=self._region)
             if service not in self._clients:

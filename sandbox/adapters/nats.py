@@ -1,19 +1,21 @@
 """NATS through nats-py, whose event loop stays in here."""
 
 import asyncio
+import contextlib
 import json
+import os
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import nats
 import nats.errors
 from nats.aio.client import Client
-from nats.js.errors import Error as JetStreamError
-from nats.js.errors import NotFoundError
 
+from sandbox.adapters.jetstream import JetStream, Refusal
 from sandbox.deadline import within
-from sandbox.errors import ArrakisError, Denied, Unreachable
+from sandbox.errors import ArrakisError, Denied, Missing, Unreachable
+from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
 from sandbox.ports import Subscription
 
 __all__ = ["Nats"]
@@ -22,13 +24,20 @@ T = TypeVar("T")
 _CONNZ = "$SYS.REQ.SERVER.PING.CONNZ"  # answered for the asking account by every server; needs no system user
 _PAGE = 1024
 _GATHER = 0.3  # seconds without another server's answer that end the waiting
+_GREETING, _FAREWELL = 2.0, 0.5  # seconds for a server to take us in, and for the driver to close
 
 
 class Nats:
-    """A messaging system. Satisfies StreamReader."""
+    """A messaging system. Satisfies StreamReader and StreamWriter."""
 
-    def __init__(self, urls: str, *, timeout: float = 10.0) -> None:
-        """Take one or more addresses, comma separated; `timeout` bounds each call, in seconds."""
+    def __init__(
+        self, urls: str, *, timeout: float = 10.0, tls_ca: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Take one or more addresses, comma separated; `timeout` bounds each call, in seconds.
+
+        `tls_ca` is the file of the authority that signed the servers' certificates, the value of NATS_TLS_CA;
+        without it the system's are trusted. Raises ArrakisError for a malformed address or an unusable file.
+        """
         self._servers = [url.strip() for url in urls.split(",") if url.strip()]
         try:
             hosts = [urlsplit(url if "://" in url else f"nats://{url}") for url in self._servers]
@@ -40,43 +49,153 @@ class Nats:
                 "NATS_URL is malformed", hint="write it as nats://host:4222, commas between several"
             )
         self._timeout = timeout
+        self._tls = _trusting(tls_ca) if tls_ca else None
 
     def subscriptions(self) -> list[Subscription]:
         """Return who listens below `sandbox.`: this account's clients on every server, and SANDBOX's consumers."""
-        return self._run(_subscriptions)
+
+        async def ask(client: Client) -> list[Subscription]:
+            return await _clients(client) + await _consumers(JetStream(client, timeout=self._timeout))
+
+        return self._run(ask)
+
+    def stream(self, name: str) -> StreamState | None:
+        """Return a stream as it is now, or None if there is none."""
+        return self._jetstream(lambda jetstream: jetstream.stream(name))
+
+    def consumer(self, stream: str, name: str) -> ConsumerState | None:
+        """Return a consumer as it is now, or None if it or its stream does not exist."""
+        return self._jetstream(lambda jetstream: jetstream.consumer(stream, name))
+
+    def messages(self, stream: str, subject: str, limit: int, *, after: int = 0) -> list[Message]:
+        """Return at most `limit` messages on a subject behind the sequence `after`, oldest first.
+
+        It asks for one message after the other, which needs no consumer. Raises Missing without the stream.
+        """
+        return self._jetstream(lambda jetstream: jetstream.messages(stream, subject, limit, after))
+
+    def create_stream(self, config: StreamConfig) -> None:
+        """Create a stream. Raises ArrakisError if one exists that is set up differently, or it is refused."""
+        self._jetstream(lambda jetstream: jetstream.create_stream(config))
+
+    def create_consumer(self, config: ConsumerConfig) -> None:
+        """Create a consumer. Raises ArrakisError if one exists that is set up differently, or it is refused.
+
+        Before 2.10 the server knows no "create only" and changes one that exists: look first.
+        """
+        self._jetstream(lambda jetstream: jetstream.create_consumer(config))
+
+    def publish(self, stream: str, subject: str, payload: bytes) -> int:
+        """Publish one message into this stream and no other; return its sequence. Raises Missing."""
+        return self._jetstream(lambda jetstream: jetstream.publish(stream, subject, payload))
+
+    def _jetstream(self, work: Callable[[JetStream], Awaitable[T]]) -> T:
+        return self._run(lambda client: work(JetStream(client, timeout=self._timeout)))
 
     def _run(self, work: Callable[[Client], Awaitable[T]]) -> T:
         where = f"NATS at {self.host}"
         try:
             return within(self._timeout, lambda: asyncio.run(self._connected(work)), where)
-        except nats.errors.AuthorizationError as error:
-            raise Denied(f"{where} refused the credentials", hint="check NATS_URL") from error
-        except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
-            why = str(error) or type(error).__name__
-            raise Unreachable(f"{where}: {why}", hint="is it up, and is NATS_URL right?") from error
+        except (Refusal, nats.errors.Error, OSError, TimeoutError) as error:
+            raise _translated(error, where) from error
 
     async def _connected(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        client = await nats.connect(
-            servers=self._servers,
-            name="arrakis-runbooks",
-            connect_timeout=2,
-            allow_reconnect=False,
-            max_reconnect_attempts=0,
-            error_cb=_quiet,
-        )
+        heard: asyncio.Queue[Exception] = asyncio.Queue()
+        client = await self._first_that_answers(heard)
         try:
-            return await work(client)
+            return await _unless_forbidden(asyncio.ensure_future(work(client)), heard)
         finally:
-            await client.close()
+            await _hang_up(client)
+
+    async def _first_that_answers(self, heard: "asyncio.Queue[Exception]") -> Client:
+        """Try one server after the other: given them all, the driver gives up at the first that hangs."""
+        failures: list[Exception] = []
+        for server in self._servers:
+            client = _Client()
+            connecting = client.connect(
+                servers=[server],
+                name="arrakis-runbooks",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # with 0 it would try a dead server for ever
+                reconnect_time_wait=0,
+                error_cb=heard.put,
+                tls=self._tls,
+            )
+            try:
+                await asyncio.wait_for(connecting, min(_GREETING, self._timeout / len(self._servers)))
+                return client
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                failures.append(_said_last(heard) or error)
+                await _hang_up(client)
+        raise next(filter(_forbids, failures), failures[-1])
 
 
-async def _quiet(_: Exception) -> None:
-    """Errors reach the caller as exceptions; the driver need not print them too."""
+class _Client(Client):
+    """The driver's client, which would log in unencrypted at tls:// if the server did not insist on TLS."""
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        if server and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        return super()._connect_command()
 
 
-async def _subscriptions(client: Client) -> list[Subscription]:
-    found = await _clients(client)
-    return found + await _consumers(client)
+async def _unless_forbidden(work: "asyncio.Future[T]", heard: "asyncio.Queue[Exception]") -> T:
+    """Return the work's result. What is forbidden gets no answer at all, only an error beside it: raise that."""
+    while True:
+        hearing = asyncio.ensure_future(heard.get())
+        either: set[asyncio.Future[Any]] = {work, hearing}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            hearing.cancel()
+            return work.result()
+        if _forbids(hearing.result()):
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            raise hearing.result()
+
+
+async def _hang_up(client: Client) -> None:
+    with contextlib.suppress(TimeoutError):  # after a failed TLS handshake the driver would wait for ever
+        await asyncio.wait_for(client.close(), _FAREWELL)
+
+
+def _said_last(heard: "asyncio.Queue[Exception]") -> Exception | None:
+    """What the driver reports beside "no servers available", which says nothing."""
+    last = None
+    while not heard.empty():
+        last = heard.get_nowait()
+    return last
+
+
+def _forbids(error: Exception) -> bool:
+    said = str(error).lower()
+    return "authorization violation" in said or "permissions violation" in said
+
+
+def _trusting(tls_ca: str | os.PathLike[str]) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=os.fspath(tls_ca))
+    except OSError as error:  # a file without a certificate in it is one, too
+        raise ArrakisError(
+            f"NATS_TLS_CA: cannot use {os.fspath(tls_ca)} ({error.strerror or error})",
+            hint="name the PEM file of the authority that signed the NATS servers' certificates",
+        ) from error
+
+
+def _translated(error: Exception, where: str) -> ArrakisError:
+    why = str(error) or f"no answer ({type(error).__name__})"
+    if _forbids(error) or isinstance(error, nats.errors.AuthorizationError):
+        return Denied(f"{where} refused: {why}", hint="check the user and password in NATS_URL")
+    if isinstance(error, Refusal) and error.code == 404:
+        return Missing(f"{where}: {why}")
+    if isinstance(error, Refusal) and error.code != 503:
+        return ArrakisError(f"{where} refused: {why}")
+    if isinstance(error, nats.errors.MaxPayloadError | nats.errors.BadSubjectError):
+        return ArrakisError(f"{where}: {why}")
+    if isinstance(error, nats.errors.NoRespondersError):
+        return Unreachable(f"{where}: JetStream does not answer", hint="is it enabled for this account?")
+    return Unreachable(f"{where}: {why}", hint="is it up, and is NATS_URL right?")
 
 
 async def _clients(client: Client) -> list[Subscription]:
@@ -112,18 +231,15 @@ async def _ask_all(client: Client, question: dict[str, Any]) -> list[dict[str, A
         answer = json.loads(message.data or b"{}")
         if "data" in answer:
             answers.append(answer)
-        if not answers or len(answers) >= len(client.servers):
+        # How many there are nobody says: a cluster's addresses may be hidden, or more than one a server.
+        if not answers or not answers[-1].get("server", {}).get("cluster"):
             return answers
 
 
-async def _consumers(client: Client) -> list[Subscription]:
-    try:
-        consumers = await client.jetstream().consumers_info("SANDBOX")
-    except NotFoundError:  # no such stream, so no consumers; any other error is unknown, not none
-        return []
+async def _consumers(jetstream: JetStream) -> list[Subscription]:
     return [
-        Subscription(client=f"consumer {info.name}", subject=subject)
-        for info in consumers
-        for subject in [info.config.filter_subject, *(getattr(info.config, "filter_subjects", None) or ())]
+        Subscription(client=f"consumer {each['name']}", subject=subject)
+        for each in await jetstream.consumers("SANDBOX")
+        for subject in [each["config"].get("filter_subject"), *(each["config"].get("filter_subjects") or ())]
         if subject and subject.startswith("sandbox.")
     ]

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 
 from sandbox.deadline import within
-from sandbox.errors import ArrakisError, Busy, Denied, Missing, Unreachable
+from sandbox.errors import ArrakisError, Busy, Conflict, Denied, Missing, Unreachable
 from sql import load
 
 __all__ = ["Postgres"]
@@ -163,6 +163,10 @@ def _translated(error: psycopg.Error, host: str) -> ArrakisError:
         )
     if isinstance(error, errors.LockNotAvailable | errors.DependentObjectsStillExist):
         return Busy(f"PostgreSQL could not take the lock: {first}", hint="somebody uses it; try again later")
+    if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure | errors.QueryCanceled):
+        return Busy(f"PostgreSQL gave up: {first}", hint="nothing was changed; try again")
+    if isinstance(error, errors.UniqueViolation):
+        return Conflict(f"PostgreSQL: {first}", constraint=error.diag.constraint_name or "")
     if isinstance(error, psycopg.OperationalError):
         return Unreachable(f"PostgreSQL at {host}: {first}", hint="is it up, and is DATABASE_URL right?")
     return ArrakisError(f"PostgreSQL at {host}: {first}")

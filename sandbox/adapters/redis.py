@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import redis
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
     ConnectionError,
@@ -13,12 +15,19 @@ from redis.exceptions import (
     ResponseError,
     TimeoutError,
 )
+from redis.retry import Retry
 
 from sandbox.errors import ArrakisError, Denied, Unreachable
 
 __all__ = ["Redis"]
 
+_GONE = -2  # PTTL's answer for a key that does not exist
 _STEP = 1000  # keys a SCAN step or pipeline: PING p99 of others stays near 5 ms
+_RETRIES, _FIRST_PAUSE, _LONGEST_PAUSE = (
+    4,
+    0.1,
+    0.8,
+)  # a server that is gone for a moment, 1.5 s, is waited for
 
 
 class Redis:
@@ -28,7 +37,16 @@ class Redis:
         """Take the address; `timeout` bounds connecting and each reply, in seconds."""
         try:
             self._redis = redis.Redis.from_url(
-                url, socket_timeout=timeout, socket_connect_timeout=min(timeout, 3.0), protocol=2
+                url,
+                socket_timeout=timeout,
+                socket_connect_timeout=min(timeout, 3.0),
+                protocol=2,
+                # A connection that is refused is tried again; one that hangs has cost its whole time-out already.
+                retry=Retry(
+                    ExponentialBackoff(base=_FIRST_PAUSE, cap=_LONGEST_PAUSE),
+                    _RETRIES,
+                    supported_errors=(ConnectionError,),
+                ),
             )
         except ValueError:
             raise ArrakisError(
@@ -58,6 +76,25 @@ class Redis:
     def memory(self, keys: Sequence[bytes]) -> list[int | None]:
         """Return for each key its bytes, or None if it is gone."""
         return self._each(keys, lambda pipe, key: pipe.memory_usage(key))
+
+    def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return for each key its string, or None if it is gone or no string."""
+        found: list[bytes | None] = []
+        for start in range(0, len(keys), _STEP):
+            with self._translating():
+                reply: Any = self._redis.mget(keys[start : start + _STEP])
+            found += reply
+        return found
+
+    def time_left(self, keys: Sequence[bytes]) -> list[int | None]:
+        """Return for each key the milliseconds until it ends, -1 for one without an end, None if it is gone."""
+        replies = self._each(keys, lambda pipe, key: pipe.pttl(key))
+        return [None if reply == _GONE else reply for reply in replies]
+
+    def put(self, key: bytes, value: bytes, *, lifetime: timedelta) -> None:
+        """Write a string that ends by itself."""
+        with self._translating():
+            self._redis.set(key, value, px=lifetime)
 
     def rename(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[bool]:
         """Rename each key unless its new name exists; say which were renamed. TTLs stay as they are."""

@@ -1,82 +1,32 @@
-"""Create and destroy on real servers: all of it or nothing, safe to repeat, harmless to neighbours."""
+"""Every change of a sandbox on real servers: all of it or nothing, safe to repeat, harmless to neighbours."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
-import redis
 
-from lab import control
-from sandbox import keyspace, lifecycle
-from sandbox.adapters.postgres import Postgres
+from sandbox import keyspace, lifecycle, routes
 from sandbox.adapters.redis import Redis
-from sandbox.errors import SandboxError
+from sandbox.errors import ArrakisError, SandboxError
 from sandbox.lifecycle import Request
+from sandbox.model import TRANSITIONS, Status
 from sandbox.naming import schema_for
+from tests.integration.world import NOW, World, request_for
 
-NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class World:
-    """Connections of the test's own beside the library's."""
-
-    database: Postgres
-    keys: Redis
-    sql: psycopg.Connection[tuple[object, ...]]
-    redis: "redis.Redis"
-
-    def one(self, query: str, *params: object) -> object:
-        """Return the first value of a query."""
-        row = self.sql.execute(query, params or None).fetchone()
-        return row[0] if row else None
-
-    def count(self, query: str, *params: object) -> int:
-        """Return a count."""
-        return int(str(self.one(query, *params)))
-
-    def schema_exists(self, name: str) -> bool:
-        """Whether a schema exists."""
-        return self.count("SELECT count(*) FROM pg_namespace WHERE nspname = %s", name) == 1
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    lab = control.start(tmp_path_factory.mktemp("lab"), watch_parent=True)
-    try:
-        database = Postgres(lab.env["DATABASE_URL"], tag="tests")
-        database.script("migrations/0001_control_tables")
-        database.script("migrations/0001_control_tables")  # it must run where everything exists already
-        with (
-            psycopg.connect(lab.env["DATABASE_URL"], autocommit=True) as sql,
-            redis.Redis.from_url(lab.env["REDIS_URL"]) as client,
-        ):
-            yield World(database, Redis(lab.env["REDIS_URL"]), sql, client)
-    finally:
-        control.stop(lab.home)
-
-
-def request_for(name: str, *, owner: str | None = None, guilds: tuple[str, ...] = ()) -> Request:
-    return Request(id=uuid4(), name=name, owner=owner or name, now=NOW, guilds=guilds)
-
-
-def events(world: World, sandbox: UUID) -> list[str]:
-    rows = world.sql.execute(
-        "SELECT event_type FROM sandbox_audit_log WHERE sandbox_id = %s ORDER BY created_at", (sandbox,)
-    )
-    return [str(row[0]) for row in rows]
+HOUR = timedelta(hours=1)
 
 
 def test_what_is_created_is_whole(world: World) -> None:
-    made = lifecycle.create(world.database, request_for("whole", guilds=("100", "101")))
+    made = lifecycle.create(world.database, world.keys, request_for("whole", guilds=("101", "100"))).sandbox
     assert made.schema_name == schema_for(made.id)
-    assert world.schema_exists(schema_for(made.id))
-    assert world.one("SELECT status::text FROM sandboxes WHERE id = %s", made.id) == "running"
-    assert world.count("SELECT count(*) FROM sandbox_guild_mapping WHERE sandbox_id = %s", made.id) == 2
-    assert events(world, made.id) == ["sandbox_created"]
+    assert schema_for(made.id) in world.schemas()
+    assert world.status(made.id) == "running"
+    assert {guild for guild, sandbox in world.mapped().items() if sandbox == made.id} == {"100", "101"}
+    assert world.events(made.id) == ["sandbox_created", "guild_registered", "guild_registered"]
+    kind = "SELECT jsonb_typeof(metadata) || metadata::text FROM sandboxes WHERE id = %s"
+    assert world.one(kind, made.id) == 'object{"ttlHours": 24, "createdBy": "whole", "createdFrom": "cli"}'
 
 
 @pytest.mark.parametrize(
@@ -86,77 +36,272 @@ def test_what_is_created_is_whole(world: World) -> None:
         (
             request_for("guild-a", guilds=("200",)),
             request_for("guild-b", guilds=("201", "200")),
-            "SANDBOX_003",
+            "SANDBOX_003: guild 200 is mapped to guild-a of guild-a",
         ),
     ],
 )
 def test_a_refused_create_leaves_nothing(world: World, first: Request, second: Request, code: str) -> None:
-    lifecycle.create(world.database, first)
+    lifecycle.create(world.database, world.keys, first)
     with pytest.raises(SandboxError, match=code):
-        lifecycle.create(world.database, second)
+        lifecycle.create(world.database, world.keys, second)
     assert world.count("SELECT count(*) FROM sandboxes WHERE id = %s", second.id) == 0
-    assert not world.schema_exists(schema_for(second.id))
-    assert world.count("SELECT count(*) FROM sandbox_guild_mapping WHERE guild_id = '201'") == 0
+    assert schema_for(second.id) not in world.schemas()
+    assert "201" not in world.mapped()
 
 
 def test_a_failed_schema_leaves_nothing(world: World) -> None:
     request = request_for("blocked")
     world.sql.execute(f'CREATE SCHEMA "{schema_for(request.id)}"'.encode())
     with pytest.raises(SandboxError, match="SANDBOX_005"):
-        lifecycle.create(world.database, request)
+        lifecycle.create(world.database, world.keys, request)
     assert world.count("SELECT count(*) FROM sandboxes WHERE id = %s", request.id) == 0
 
 
 def test_an_owner_has_five_and_no_more(world: World) -> None:
     for number in range(5):
-        lifecycle.create(world.database, request_for(f"many-{number}", owner="duncan"))
+        lifecycle.create(world.database, world.keys, request_for(f"many-{number}", owner="duncan"))
     with pytest.raises(SandboxError, match="SANDBOX_002"):
-        lifecycle.create(world.database, request_for("many-5", owner="duncan"))
+        lifecycle.create(world.database, world.keys, request_for("many-5", owner="duncan"))
     lifecycle.destroy(world.database, world.keys, "many-0", actor="duncan", now=NOW)
-    lifecycle.create(world.database, request_for("many-5", owner="duncan"))
+    lifecycle.create(world.database, world.keys, request_for("many-5", owner="duncan"))
 
 
 @pytest.mark.parametrize("ttl", [timedelta(minutes=59), timedelta(hours=169)])
 def test_a_ttl_out_of_bounds_is_refused(world: World, ttl: timedelta) -> None:
     request = Request(id=uuid4(), name="ttl", owner="ttl", now=NOW, ttl=ttl)
     with pytest.raises(SandboxError, match="at least 1 h and at most 168 h"):
-        lifecycle.create(world.database, request)
+        lifecycle.create(world.database, world.keys, request)
 
 
 def test_destroying_takes_all_of_it_and_nothing_else(world: World) -> None:
-    gone = lifecycle.create(world.database, request_for("gone", guilds=("300",)))
-    stays = lifecycle.create(world.database, request_for("stays", guilds=("301",)))
-    for row, guild in ((gone, "300"), (stays, "301")):
-        world.redis.mset({f"sandbox:{row.id}:session:{n}": n for n in range(2500)})
-        world.redis.set(f"sandbox:route:{guild}", str(row.id))
-    lifecycle.destroy(world.database, world.keys, "gone", actor="chani", now=NOW)
-    assert not world.schema_exists(schema_for(gone.id))
-    assert world.schema_exists(schema_for(stays.id))
+    gone, stays = world.make("gone", guilds=("300",)), world.make("stays", guilds=("301",))
+    spellings = (str(gone.id), gone.hex[:8], gone.hex, str(gone.id).upper())
+    world.redis.mset({f"sandbox:{token}:session:x{n}": n for n in range(2500) for token in spellings})
+    done = lifecycle.destroy(world.database, world.keys, "gone", actor="chani", now=NOW)
+    assert (done.schemas, done.guilds, done.keys) == ([schema_for(gone.id)], ("300",), 10_005)
+    assert done.unsettled is None
+    assert schema_for(gone.id) not in world.schemas()
+    assert schema_for(stays.id) in world.schemas()
     families = keyspace.survey(world.keys).families
-    assert str(gone.id) not in families
-    assert families[str(stays.id)] == 2500
+    assert not set(families) & set(spellings)
+    assert families[str(stays.id)] == 5
     assert world.redis.exists("sandbox:route:300") == 0
     assert world.redis.exists("sandbox:route:301") == 1
-    assert events(world, gone.id) == ["sandbox_created", "sandbox_destroying", "sandbox_destroyed"]
+    assert "300" not in world.mapped()
+    events = ["sandbox_created", "guild_registered", "sandbox_destroying", "sandbox_destroyed"]
+    assert world.events(gone.id) == events
     again = lifecycle.destroy(world.database, world.keys, "gone", actor="chani", now=NOW)
-    assert again.id == gone.id
-    assert events(world, gone.id) == ["sandbox_created", "sandbox_destroying", "sandbox_destroyed"]
+    assert (again.sandbox.id, again.schemas, again.keys) == (gone.id, [], 0)
+    assert world.events(gone.id) == events
 
 
-def test_a_sandbox_as_deployed_is_destroyed_with_the_schema_that_really_exists(world: World) -> None:
-    made = lifecycle.create(world.database, request_for("deployed"))
+@pytest.mark.parametrize("spelling", [str, lambda i: i.hex, lambda i: i.hex[:8], lambda i: i.hex[:12]])
+def test_a_schema_is_dropped_under_any_naming(world: World, spelling: Callable[[UUID], str]) -> None:
+    made = world.write_row(f"as-{spelling(uuid4())[:20].strip('-')}", "running")
+    world.sql.execute("SELECT create_sandbox_schema(%s)", (spelling(made),))
+    name = str(world.one("SELECT name FROM sandboxes WHERE id = %s", made))
+    done = lifecycle.destroy(world.database, world.keys, name, actor="chani", now=NOW)
+    assert done.schemas == [f"sandbox_{spelling(made)}"]
+    assert world.status(made) == "destroyed"
+
+
+def test_a_schema_that_another_sandbox_could_own_is_left_alone(world: World) -> None:
+    one = world.write_row("twin-one", "running")
+    other = UUID(one.hex[:8] + uuid4().hex[8:])
     world.sql.execute(
-        "UPDATE sandboxes SET schema_name = %s WHERE id = %s", (f"sandbox_{made.hex[:8]}", made.id)
+        "INSERT INTO sandboxes (id, name, owner, status, schema_name, expires_at)"
+        " VALUES (%s, 'twin-other', 'liet', 'running', 'elsewhere', now() + interval '1 hour')",
+        (other,),
     )
-    lifecycle.destroy(world.database, world.keys, "deployed", actor="chani", now=NOW)
-    assert not world.schema_exists(schema_for(made.id))
+    world.sql.execute("SELECT create_sandbox_schema(%s)", (one.hex[:8],))
+    world.redis.set(f"sandbox:{one.hex[:8]}:x", 1)
+    done = lifecycle.destroy(world.database, world.keys, "twin-one", actor="chani", now=NOW)
+    assert (done.schemas, done.keys) == ([], 0)
+    assert f"sandbox_{one.hex[:8]}" in world.schemas()
+    assert world.redis.exists(f"sandbox:{one.hex[:8]}:x") == 1
+
+
+@pytest.mark.parametrize("name", ["public", "production", "sandboxes", "runbooks"])
+def test_a_row_that_names_a_schema_of_productions_does_not_take_it_along(world: World, name: str) -> None:
+    world.sql.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"'.encode())
+    made = world.write_row(f"grasping-{name}", "running")
+    world.sql.execute("UPDATE sandboxes SET schema_name = %s WHERE id = %s", (name, made))
+    done = lifecycle.destroy(world.database, world.keys, f"grasping-{name}", actor="chani", now=NOW)
+    assert done.schemas == []
+    assert world.one("SELECT to_regnamespace(%s) IS NOT NULL", f'"{name}"') is True
+    assert world.status(made) == "destroyed"
+
+
+@pytest.mark.parametrize("status", ["pending", "creating", "expired", "destroying"])
+def test_every_status_can_be_destroyed_by_allowed_changes(world: World, status: str) -> None:
+    made = world.write_row(f"from-{status}", status)
+    world.sql.execute("UPDATE sandboxes SET schema_name = %s WHERE id = %s", (f"pending_{made}", made))
+    lifecycle.destroy(world.database, world.keys, f"from-{status}", actor="chani", now=NOW)
+    assert world.status(made) == "destroyed"
+    changes = world.sql.execute(
+        "SELECT details->>'from', details->>'to' FROM sandbox_audit_log WHERE sandbox_id = %s AND details ? 'to'"
+        " ORDER BY created_at",
+        (made,),
+    ).fetchall()
+    assert changes[-1] == ("destroying", "destroyed")
+    assert all(Status(str(new)) in TRANSITIONS[Status(str(old))] for old, new in changes)
+
+
+def test_what_depends_on_a_schema_stops_its_end_and_is_named(world: World) -> None:
+    made = world.make("watched")
+    world.sql.execute(
+        f'CREATE VIEW public.watching AS SELECT id FROM "{schema_for(made.id)}".profiles'.encode()
+    )
+    with pytest.raises(SandboxError, match="SANDBOX_006: watched: view watching depends on"):
+        lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
+    assert schema_for(made.id) in world.schemas()
+    assert world.status(made.id) == "destroying"
+    world.sql.execute("DROP VIEW public.watching")
+    lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
+    assert world.status(made.id) == "destroyed"
+    assert world.events(made.id).count("sandbox_destroying") == 2
+
+
+def test_without_redis_a_sandbox_goes_and_its_keys_are_left(world: World) -> None:
+    made = world.make("keyless", guilds=("310",))
+    dead = Redis("redis://127.0.0.1:1/0", timeout=1)
+    done = lifecycle.destroy(world.database, dead, "keyless", actor="chani", now=NOW)
+    assert "Redis" in str(done.unsettled)
+    assert world.status(made.id) == "destroyed"
+    assert world.redis.exists("sandbox:route:310", f"sandbox:{made.id}:session:1") == 2
+    again = lifecycle.destroy(world.database, world.keys, "keyless", actor="chani", now=NOW)
+    assert again.keys == 5
+    assert world.redis.exists(f"sandbox:{made.id}:session:1") == 0
 
 
 def test_a_name_held_by_a_destroyed_row_says_so(world: World) -> None:
-    lifecycle.create(world.database, request_for("held"))
+    world.make("held")
     lifecycle.destroy(world.database, world.keys, "held", actor="held", now=NOW)
-    with pytest.raises(SandboxError, match="a destroyed sandbox still holds this name"):
-        lifecycle.create(world.database, request_for("held"))
+    with pytest.raises(SandboxError, match="SANDBOX_001: held: a destroyed sandbox still holds this name"):
+        lifecycle.create(world.database, world.keys, request_for("held"))
+
+
+def test_a_guild_is_registered_once_and_its_route_forgotten(world: World) -> None:
+    made = world.make("reg")
+    world.redis.set("sandbox:route:400", routes.NOWHERE)
+    first = lifecycle.register_guild(world.database, world.keys, "reg", "400", actor="chani")
+    again = lifecycle.register_guild(world.database, world.keys, "reg", "400", actor="chani")
+    assert (first.changed, again.changed) == (True, False)
+    assert world.redis.exists("sandbox:route:400") == 0
+    assert world.events(made.id) == ["sandbox_created", "guild_registered"]
+    world.make("reg-other")
+    for change in (lifecycle.register_guild, lifecycle.unregister_guild):
+        with pytest.raises(SandboxError, match="SANDBOX_003: guild 400 is mapped to reg of reg"):
+            change(world.database, world.keys, "reg-other", "400", actor="chani")
+    world.redis.set("sandbox:route:400", str(made.id))
+    ended = lifecycle.unregister_guild(world.database, world.keys, "reg", "400", actor="chani")
+    assert ended.changed
+    assert world.redis.exists("sandbox:route:400") == 0
+    assert not lifecycle.unregister_guild(world.database, world.keys, "reg", "400", actor="chani").changed
+
+
+def test_a_mapping_that_a_destroyed_sandbox_left_behind_is_taken_over(world: World) -> None:
+    left = world.write_row("left-behind", "destroyed")
+    world.sql.execute("INSERT INTO sandbox_guild_mapping VALUES ('410', %s)", (left,))
+    made = world.make("heir")
+    assert lifecycle.register_guild(world.database, world.keys, "heir", "410", actor="chani").changed
+    assert world.mapped()["410"] == made.id
+
+
+@pytest.mark.parametrize("status", ["pending", "creating", "expired", "destroying", "destroyed"])
+def test_only_a_running_sandbox_takes_a_guild(world: World, status: str) -> None:
+    world.write_row(f"no-guild-{status}", status)
+    with pytest.raises(SandboxError, match="SANDBOX_007"):
+        lifecycle.register_guild(world.database, world.keys, f"no-guild-{status}", "420", actor="chani")
+    assert "420" not in world.mapped()
+
+
+def test_without_redis_a_registration_stands_and_says_what_is_unsettled(world: World) -> None:
+    made = world.make("settled")
+    dead = Redis("redis://127.0.0.1:1/0", timeout=1)
+    change = lifecycle.register_guild(world.database, dead, "settled", "430", actor="chani")
+    assert "Redis" in str(change.unsettled)
+    assert world.mapped()["430"] == made.id
+
+
+def test_extending_adds_up_to_the_limit_and_no_further(world: World) -> None:
+    made = world.make("long")
+    longer = lifecycle.extend(world.database, world.keys, "long", 48 * HOUR, actor="chani", now=NOW)
+    assert longer.sandbox.expires_at == NOW + 72 * HOUR
+    capped = lifecycle.extend(world.database, world.keys, "long", 168 * HOUR, actor="chani", now=NOW)
+    assert capped.sandbox.expires_at == NOW + 168 * HOUR
+    assert world.one("SELECT expires_at FROM sandboxes WHERE id = %s", made.id) == NOW + 168 * HOUR
+    with pytest.raises(SandboxError, match="SANDBOX_002"):
+        lifecycle.extend(world.database, world.keys, "long", HOUR, actor="chani", now=NOW)
+    assert world.events(made.id)[1:] == ["ttl_extended", "ttl_extended"]
+
+
+def test_an_expired_sandbox_runs_again_and_its_guilds_with_it(world: World) -> None:
+    made = world.make("again", guilds=("440",))
+    ended = lifecycle.expire(world.database, world.keys, "again", actor="chani", now=NOW)
+    assert ended.sandbox.status is Status.EXPIRED
+    assert world.redis.exists("sandbox:route:440") == 0
+    assert routes.look_up(world.database, world.keys, "440").sandbox is None
+    late = NOW + 30 * HOUR
+    back = lifecycle.extend(world.database, world.keys, "again", 2 * HOUR, actor="chani", now=late)
+    assert back.sandbox.expires_at == late + 2 * HOUR
+    assert world.status(made.id) == "running"
+    assert routes.look_up(world.database, world.keys, "440").sandbox == made.id
+    assert world.events(made.id)[2:] == ["status_changed", "status_changed", "ttl_extended"]
+
+
+@pytest.mark.parametrize("status", ["pending", "creating", "destroying", "destroyed"])
+def test_an_illegal_change_changes_nothing(world: World, status: str) -> None:
+    made = world.write_row(f"illegal-{status}", status)
+    before = world.one("SELECT sandboxes::text FROM sandboxes WHERE id = %s", made)
+    with pytest.raises(SandboxError, match="SANDBOX_007"):
+        lifecycle.extend(world.database, world.keys, f"illegal-{status}", HOUR, actor="chani", now=NOW)
+    with pytest.raises(SandboxError, match="SANDBOX_007"):
+        lifecycle.expire(world.database, world.keys, f"illegal-{status}", actor="chani", now=NOW)
+    assert world.one("SELECT sandboxes::text FROM sandboxes WHERE id = %s", made) == before
+    assert world.events(made) == []
+
+
+def test_a_look_up_is_the_event_routers(world: World) -> None:
+    made = world.make("routed", guilds=("450",))
+    world.redis.delete("sandbox:route:450")
+    first, second = (routes.look_up(world.database, world.keys, "450") for _ in range(2))
+    assert (first.sandbox, first.from_cache) == (made.id, False)
+    assert (second.sandbox, second.from_cache) == (made.id, True)
+    assert 0 < int(world.redis.pttl("sandbox:route:450")) <= 60_000
+    assert routes.look_up(world.database, world.keys, "451").sandbox is None
+    assert world.redis.get("sandbox:route:451") == b"__NULL__"
+    assert routes.look_up(world.database, world.keys, "451").from_cache
+    world.redis.set("sandbox:route:450", "nonsense")
+    assert routes.look_up(world.database, world.keys, "450").sandbox == made.id
+    dead = Redis("redis://127.0.0.1:1/0", timeout=1)
+    assert routes.look_up(world.database, dead, "450").sandbox == made.id
+
+
+NOTHING: Any = None  # whoever touched it would raise something else
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda: lifecycle.create(NOTHING, NOTHING, request_for("Bad Name")), "no name for"),
+        (lambda: lifecycle.create(NOTHING, NOTHING, request_for("x", guilds=("1e3",))), "no guild id"),
+        (lambda: lifecycle.register_guild(NOTHING, NOTHING, "x", "12a", actor="c"), "no guild id"),
+        (lambda: lifecycle.unregister_guild(NOTHING, NOTHING, "x", "", actor="c"), "no guild id"),
+        (
+            lambda: lifecycle.extend(NOTHING, NOTHING, "a\nb", HOUR, actor="c", now=NOW),
+            "can be no sandbox's name",
+        ),
+        (lambda: lifecycle.expire(NOTHING, NOTHING, "", actor="c", now=NOW), "can be no sandbox's name"),
+        (
+            lambda: lifecycle.destroy(NOTHING, NOTHING, "x" * 65, actor="c", now=NOW),
+            "can be no sandbox's name",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_touched(change: Callable[[], object], why: str) -> None:
+    with pytest.raises(ArrakisError, match=why):
+        change()
 
 
 def test_destroying_what_does_not_exist_says_so(world: World) -> None:

@@ -2,8 +2,8 @@
 
 from threading import Event
 
-from diagnostics.facts import Known, Unknown, gather
 from sandbox.errors import Unreachable
+from sandbox.facts import Known, Unknown, gather
 
 
 def test_each_failure_is_one_unknown_and_the_others_are_known() -> None:

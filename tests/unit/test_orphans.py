@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.model import Sandbox, Status
-from sandbox.orphans import Placement, Roster, Standing
+from sandbox.model import Sandbox, Status, may_become, way_to_destroying
+from sandbox.orphans import Placement, Roster, Standing, find_orphans
 from tests.unit.worlds import lives, namings, row, rows, worlds
 
 ID = UUID("83963dd9-82b6-49b7-a7f6-d86f86e45136")
@@ -127,3 +127,37 @@ def test_a_prefix_of_several_live_rows_is_unclassifiable(found: list[Sandbox], l
     ]
     if len({one.id for one in alike}) > 1:
         assert {place.standing for place in _both(Roster(alike), head)} == {Standing.UNCLASSIFIABLE}
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_way_to_destroying_is_allowed_and_leads_there(status: Status) -> None:
+    way = way_to_destroying(status)
+    steps = list(zip((status, *way), way, strict=False))
+    assert all(may_become(old, new) for old, new in steps)
+    ended = status in (Status.DESTROYING, Status.DESTROYED)
+    assert way[-1:] == (() if ended else (Status.DESTROYING,))
+
+
+@pytest.mark.parametrize("token", namings(ID))
+def test_an_owner_is_the_one_live_row_or_the_destroyed_one_that_left_it(token: str) -> None:
+    live, gone = row(ID, Status.RUNNING), row(ID, Status.DESTROYED)
+    for roster, owner in ((Roster([live]), live), (Roster([gone]), gone), (Roster([]), None)):
+        assert [place.owner for place in _both(roster, token)] == [owner, owner]
+
+
+def test_what_two_live_rows_could_own_has_no_owner() -> None:
+    one, other = row(ID, Status.RUNNING), row(TWIN, Status.EXPIRED)
+    for place in _both(Roster([one, other]), "83963dd9"):
+        assert place.owner is None
+    for place in _both(Roster([one, row(TWIN, Status.DESTROYED)]), "83963dd9"):
+        assert place.owner == one
+
+
+@given(worlds())
+def test_orphans_are_those_that_no_live_row_claims(world: list[Sandbox]) -> None:
+    roster = Roster(world)
+    tokens = [token for each in world for token in namings(each.id)]
+    found = find_orphans(roster, [f"sandbox_{token}" for token in tokens] + list(DECOYS), [*tokens, "cafe"])
+    expected = [token for token in tokens if roster.place_family(token).standing is Standing.ORPHAN]
+    assert [each.token for each in found if each.kind == "schema"] == expected
+    assert {each.token for each in found if each.kind == "keys"} == set(expected)

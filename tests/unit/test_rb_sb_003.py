@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnostics.alarms import Alarm
-from diagnostics.facts import Known, Unknown
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Severity
 from runbooks.rb_sb_003 import ALARM, Database, Facts, Use, diagnose, existing, propose
+from sandbox.facts import Known, Unknown
 from sandbox.keyspace import FamilyUse, Survey
 from sandbox.model import Sandbox, Schema, Status
 from sandbox.orphans import Roster

@@ -11,7 +11,8 @@ from runbooks.engine.environment import Environment
 from runbooks.engine.model import Finding, Plan, Severity
 from runbooks.engine.operate import Diagnosis
 from runbooks.rb_sb_003 import RUNBOOK
-from runbooks.reports.terminal import clean, diagnosis, plan_lines
+from runbooks.reports.terminal import diagnosis, plan_lines
+from sandbox.text import clean
 from tests.unit.plans import FINDING, plan
 
 STAGING = Environment(name="staging", database_url="", redis_url="", nats_url="")
