@@ -1,0 +1,182 @@
+"""The scheduled jobs as a container runs them: what they log, print, publish, and how they end."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+import redis
+
+from tests.acceptance.dump import dump
+from tests.acceptance.engineer import Answer, Engineer
+
+DEAD = {
+    "DATABASE_URL": "postgresql://lab@127.0.0.1:1/arrakis",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+}
+
+
+@pytest.fixture
+def due(engineer: Engineer) -> str:
+    """A running sandbox that is past its end, with keys; returns its id."""
+    with psycopg.connect(engineer.lab.env["DATABASE_URL"], autocommit=True) as sql:
+        made = str(
+            sql.execute(
+                "INSERT INTO sandboxes (name, owner, status, schema_name, expires_at)"
+                " VALUES ('due-' || gen_random_uuid(), 'chani', 'running', 'x' || gen_random_uuid(), now()) RETURNING id"
+            ).fetchone()[0]  # type: ignore[index]
+        )
+        sql.execute("SELECT create_sandbox_schema(%s)", (made,))
+    with redis.Redis.from_url(engineer.lab.env["REDIS_URL"]) as keys:
+        keys.set(f"sandbox:{made}:x", 1)
+    return made
+
+
+def log(answer: Answer) -> list[dict[str, Any]]:
+    """Every line of the log, each of which is JSON in the deployed form."""
+    lines = [json.loads(line) for line in answer.err.splitlines()]
+    assert lines
+    assert all({"level", "time", "pid", "hostname", "component", "msg"} <= set(line) for line in lines)
+    return lines
+
+
+def emitted(answer: Answer) -> dict[str, Any]:
+    """The one line of embedded metric format on stdout."""
+    [line] = answer.out.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    [directive] = found.pop("_aws")["CloudWatchMetrics"]
+    assert directive["Namespace"] == "Arrakis/Sandbox"
+    assert directive["Dimensions"] == [["Environment"]]
+    assert {metric["Name"] for metric in directive["Metrics"]} == set(found) - {"Environment"}
+    assert found.pop("Environment") == "custom"
+    assert found.pop("CleanupDurationMs") >= 0
+    return found
+
+
+def published(engineer: Engineer, metric: str) -> list[float]:
+    """What was put into CloudWatch in the last minutes, with the dimension that the alarms want."""
+    env = engineer.lab.env
+    client = boto3.client(
+        "cloudwatch",
+        endpoint_url=env["AWS_ENDPOINT_URL"],
+        region_name=env["AWS_DEFAULT_REGION"],
+        aws_access_key_id="lab",
+        aws_secret_access_key="lab",
+    )
+    now = datetime.now(UTC)
+    points = client.get_metric_statistics(
+        Namespace="Arrakis/Sandbox",
+        MetricName=metric,
+        Dimensions=[{"Name": "Environment", "Value": "custom"}],
+        StartTime=now - timedelta(minutes=10),
+        EndTime=now + timedelta(minutes=1),
+        Period=60,
+        Statistics=["Maximum"],
+    )["Datapoints"]
+    return [point["Maximum"] for point in points]
+
+
+def test_a_clean_up_says_what_it_did(engineer: Engineer, due: str) -> None:
+    answer = engineer.call("cleanup")
+    assert answer.code == 0, answer.said
+    cleaned = [line for line in log(answer) if line["msg"] == "Sandbox cleaned up"]
+    assert emitted(answer) == {"SandboxesCleanedUp": len(cleaned), "CleanupFailures": 0}
+    [line] = [line for line in cleaned if line["sandboxId"] == due]
+    assert (line["level"], line["component"], line["keys"]) == (30, "CleanupProvider", 1)
+    with psycopg.connect(engineer.lab.env["DATABASE_URL"]) as sql:
+        assert sql.execute("SELECT status::text FROM sandboxes WHERE id = %s", (due,)).fetchone() == (
+            "destroyed",
+        )
+        actors = sql.execute("SELECT DISTINCT actor FROM sandbox_audit_log WHERE sandbox_id = %s", (due,))
+        assert actors.fetchall() == [("sandbox-cleanup",)]
+
+
+def test_without_redis_the_keys_are_left_and_counted(engineer: Engineer, due: str) -> None:
+    blind = engineer.but(REDIS_URL=DEAD["REDIS_URL"]).call("cleanup")
+    assert blind.code == 5, blind.said
+    assert emitted(blind)["CleanupFailures"] == 0
+    assert log(blind)[-1]["keys_left"] >= 1
+    assert emitted(engineer.call("cleanup"))["SandboxesCleanedUp"] >= 1
+    with redis.Redis.from_url(engineer.lab.env["REDIS_URL"]) as keys:
+        assert not keys.exists(f"sandbox:{due}:x")
+
+
+def test_a_job_without_a_database_has_failed_and_says_so(engineer: Engineer) -> None:
+    dead = engineer.but(DATABASE_URL=DEAD["DATABASE_URL"])
+    answer = dead.call("cleanup")
+    assert answer.code == 1
+    assert emitted(answer) == {"SandboxesCleanedUp": 0, "CleanupFailures": 1}
+    assert [line["level"] for line in log(answer) if line["level"] > 30] == [60]
+    assert dead.call("orphan-detection").code == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "args", "orphaned"),
+    [
+        ({}, [], False),
+        ({}, ["--orphaned"], True),
+        ({"CLEANUP_ORPHANED": "true"}, [], True),
+        ({"CLEANUP_ORPHANED": "no"}, [], False),
+    ],
+)
+def test_orphans_when_asked_for(
+    engineer: Engineer, variables: dict[str, str], args: list[str], orphaned: bool
+) -> None:
+    answer = engineer.but(DATABASE_URL=DEAD["DATABASE_URL"], **variables).call("cleanup", *args)
+    assert log(answer)[0]["orphaned"] is orphaned
+
+
+def test_log_level_is_honoured(engineer: Engineer) -> None:
+    assert engineer.but(LOG_LEVEL="error").call("cleanup").err == ""
+    assert any(line["level"] == 20 for line in log(engineer.but(LOG_LEVEL="debug").call("cleanup"))) in (
+        True,
+        False,
+    )
+    answer = engineer.but(LOG_LEVEL="loud").call("cleanup")
+    assert answer.code == 1
+    assert "LOG_LEVEL='loud' is no level" in answer.err
+    assert "Traceback" not in answer.said
+
+
+def test_orphan_detection_names_and_publishes_and_changes_nothing(engineer: Engineer) -> None:
+    engineer.call("cleanup")  # what destroyed sandboxes left is gone then
+    before = dump(engineer.lab)
+    answer = engineer.call("orphan-detection")
+    assert answer.code == 2, answer.said
+    named = [line for line in log(answer) if line["msg"] == "Orphaned resource"]
+    assert {line["kind"] for line in named} == {"schema", "keys"}
+    assert len(named) == 7
+    assert 7 in published(engineer, "OrphanedResourceCount")
+    assert answer.out == ""
+    assert dump(engineer.lab) == before
+
+
+def test_publish_metrics_feeds_the_blind_alarms(engineer: Engineer) -> None:
+    answer = engineer.call("publish-metrics")
+    assert answer.code == 0, answer.said
+    with psycopg.connect(engineer.lab.env["DATABASE_URL"]) as sql:
+        live = sql.execute("SELECT count(*) FROM sandboxes WHERE status <> 'destroyed'").fetchone()
+        guilds = sql.execute("SELECT count(*) FROM sandbox_guild_mapping").fetchone()
+    assert live
+    assert guilds
+    assert published(engineer, "ActiveSandboxCount")[-1:] == [live[0]]
+    assert published(engineer, "GuildMappingCount")[-1:] == [guilds[0]]
+    assert published(engineer, "OrphanedResourceCount")
+
+
+def test_what_cannot_be_told_is_not_published(engineer: Engineer) -> None:
+    answer = engineer.but(REDIS_URL=DEAD["REDIS_URL"]).call("publish-metrics", "--timeout", "4")
+    assert answer.code == 3
+    [unknown] = [line for line in log(answer) if line["level"] == 50]
+    assert unknown["metric"] == "OrphanedResourceCount"
+    [done] = [line for line in log(answer) if line["msg"] == "Metrics published"]
+    assert set(done["values"]) == {"ActiveSandboxCount", "GuildMappingCount"}
+
+
+def test_without_aws_publishing_is_an_error(engineer: Engineer) -> None:
+    answer = engineer.but(AWS_ENDPOINT_URL=DEAD["AWS_ENDPOINT_URL"]).call("publish-metrics")
+    assert answer.code == 1
+    assert log(answer)[-1]["level"] == 60
