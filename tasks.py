@@ -13,6 +13,8 @@ from invoke.tasks import task
 from runbooks.console import Session, asking, calmly, note, number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runbooks.engine.environment import Environment
     from runbooks.engine.model import Runbook
     from runbooks.engine.operate import Operator
@@ -159,10 +161,10 @@ def show(c: Context, run: str, env: str = "", json: bool = False) -> None:
 def cleanup(c: Context, env: str = "", orphaned: bool = False, timeout: str = "10") -> None:
     """Scheduled job: take away sandboxes that are over, stuck, or left remains."""
 
-    def job(environment: "Environment", seconds: float) -> int:
+    def job(target: "Callable[[], Environment]", named: str, seconds: float) -> int:
         from runbooks import jobs
 
-        return jobs.cleanup(environment, orphaned=orphaned, timeout=seconds)
+        return jobs.cleanup(target, named=named, orphaned=orphaned, timeout=seconds)
 
     Session("cleanup", env=env, json=False, timeout=timeout).job(job)
 
@@ -171,10 +173,10 @@ def cleanup(c: Context, env: str = "", orphaned: bool = False, timeout: str = "1
 def orphan_detection(c: Context, env: str = "", timeout: str = "30") -> None:
     """Scheduled job: name what no sandbox owns, and publish how much it is. Read only."""
 
-    def job(environment: "Environment", seconds: float) -> int:
+    def job(target: "Callable[[], Environment]", _: str, seconds: float) -> int:
         from runbooks import jobs
 
-        return jobs.orphan_detection(environment, timeout=seconds)
+        return jobs.orphan_detection(target, timeout=seconds)
 
     Session("orphan-detection", env=env, json=False, timeout=timeout).job(job)
 
@@ -183,10 +185,10 @@ def orphan_detection(c: Context, env: str = "", timeout: str = "30") -> None:
 def publish_metrics(c: Context, env: str = "", timeout: str = "30") -> None:
     """Scheduled job: publish the metrics that the alarms watch."""
 
-    def job(environment: "Environment", seconds: float) -> int:
+    def job(target: "Callable[[], Environment]", _: str, seconds: float) -> int:
         from runbooks import jobs
 
-        return jobs.publish_metrics(environment, timeout=seconds)
+        return jobs.publish_metrics(target, timeout=seconds)
 
     Session("publish-metrics", env=env, json=False, timeout=timeout).job(job)
 

@@ -17,7 +17,6 @@ import psycopg
 import redis
 
 from lab import control
-from sandbox.adapters.nats import Nats
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.cleanup import Job
@@ -43,10 +42,8 @@ def _ours(lab: control.Lab) -> float:
     job = Job(
         Postgres(lab.env["DATABASE_URL"], tag="bench"),
         Redis(lab.env["REDIS_URL"]),
-        Nats(lab.env["NATS_URL"]),
         clock=lambda: datetime.now(UTC),
         log=logger("CleanupProvider", level="error", stream=io.StringIO()),
-        tag="bench",
     )
     began = time.perf_counter()
     report = job.run()

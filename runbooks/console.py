@@ -61,23 +61,27 @@ class Session:
 
         self._run(work)
 
-    def job(self, job: "Callable[[Environment, float], int]") -> None:
-        """Run a scheduled job on the target, within a time-out in seconds; it does its own talking."""
-        self._run(lambda: int(job(*self._target())))
+    def job(self, job: "Callable[[Callable[[], Environment], str, float], int]") -> None:
+        """Run a scheduled job, which does its own talking: it is given how to get the target, its name, a time-out in s."""
+        named = self.env or os.environ.get("ARRAKIS_ENV") or "custom"
+        self._run(lambda: int(job(self._resolved, named, self._seconds())))
 
     def _operator(self) -> "Operator":
         from runbooks.engine.operate import Operator
         from runbooks.reports.terminal import progress
 
-        environment, seconds = self._target()
-        return Operator(environment, timeout=seconds, progress=lambda result: note(progress(result)))
+        return Operator(
+            self._resolved(), timeout=self._seconds(), progress=lambda result: note(progress(result))
+        )
 
-    def _target(self) -> "tuple[Environment, float]":
+    def _seconds(self) -> int:
+        return number("--timeout", self.timeout) or 10
+
+    def _resolved(self) -> "Environment":
         from runbooks.engine.environment import resolve
 
-        seconds = number("--timeout", self.timeout) or 10
         self.environment = resolve(self.env or None, os.environ, _ENVIRONMENTS, _state_dir())
-        return self.environment, seconds
+        return self.environment
 
     def _finish(self, outcome: Any) -> int:
         from runbooks.engine.environment import command

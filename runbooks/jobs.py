@@ -1,65 +1,93 @@
 """The scheduled jobs: clean-up, orphan detection, metrics. Each logs JSON lines as the deployed system does.
 
-They ask nobody and hold no lease: the clean-up takes each sandbox in a transaction that only one can win, the two
-others only read.
+They ask nobody. The clean-up takes each sandbox in a transaction that only one can win; what it may not delete it puts
+into quarantine by RB-SB-003's own plan, guards and journal, so that `undo` gives it back. The two others only read.
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from logging import Logger
+from typing import Any
 
+from runbooks import rb_sb_003
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
-from runbooks.engine.systems import readers, writers
-from sandbox import metrics
+from runbooks.engine.model import Action, Finding
+from runbooks.engine.operate import Operator
+from runbooks.engine.systems import Readers, readers, writers
+from sandbox import metrics, registry
 from sandbox.cleanup import Job, Report
-from sandbox.errors import ArrakisError
+from sandbox.errors import ArrakisError, Unreachable
 from sandbox.facts import Known, Unknown
 from sandbox.joblog import fields, logger
+from sandbox.ports import SqlReader
 
 __all__ = ["cleanup", "orphan_detection", "publish_metrics"]
 
+_FEW = 5  # targets that may always go, though they be over a fifth of what exists: what the alarm tolerates
+_GIVEN_BACK = timedelta(hours=72)  # for as long as things stay in quarantine
 
-def cleanup(environment: Environment, *, orphaned: bool, timeout: float) -> Exit:
-    """Clean up what is due, and print what was done in CloudWatch's embedded metric format.
+Target = Callable[[], Environment]
+"""Returns the target, or raises ArrakisError: a job that does not even have one has to say so in its log."""
 
-    Healthy where nothing was left undone, partly where something was, an error where nothing could be done at all.
-    `timeout` bounds each call, in seconds.
+
+def cleanup(target: Target, *, named: str, orphaned: bool, timeout: float) -> Exit:
+    """Clean up what is due, and print what was done in CloudWatch's embedded metric format, whatever happens.
+
+    Healthy where nothing was left undone, partly where something was; unknown where a source was unreachable. `named` is
+    the environment's name, should it not be there; `timeout` bounds each call, in seconds.
     """
     log = _log("CleanupProvider")
     orphaned = orphaned or os.environ.get("CLEANUP_ORPHANED", "").lower() == "true"
-    tag = "arrakis-runbooks:cleanup"
-    read = readers(environment, tag=tag, timeout=timeout)
-    write = writers(environment, tag=tag, timeout=timeout)
-    job = Job(write.sql, write.keys, read.streams, clock=_now, log=log, tag=tag)
-    log.info(
-        "Starting sandbox cleanup job",
-        extra=fields(
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the report is printed
+    began, report, code = time.monotonic(), Report(failed=1), Exit.ERROR  # silence would look like health
+
+    def clean() -> Exit:
+        nonlocal report
+        environment = target()
+        write = writers(environment, tag=_tag("cleanup"), timeout=timeout)
+        about = fields(
             environment=environment.name, database=write.sql.host, redis=write.keys.host, orphaned=orphaned
-        ),
-    )
-    began = time.monotonic()
-    code = _guarded(log, lambda: _exit_of(job.run(orphaned=orphaned)))
-    if code is Exit.ERROR:
-        job.report.failed += 1  # a job that could do nothing has failed; silence would look like health
-    took = time.monotonic() - began
-    _emit(job.report, took, environment.name)
-    done = asdict(job.report)
-    log.info("Sandbox cleanup job finished", extra=fields(**done, seconds=round(took, 3)))
+        )
+        log.info("Starting sandbox cleanup job", extra=about)
+        job = Job(write.sql, write.keys, clock=_clock_of(write.sql), log=log)
+        report = job.report
+        try:
+            job.run()
+        except ArrakisError:
+            report.failed += 1
+            raise
+        left = _put_away(environment, report, log, orphaned=orphaned, timeout=timeout)
+        if report.failed or report.keys_left or left:
+            return Exit.PARTLY
+        return Exit.HEALTHY if job.redis_answers else Exit.UNKNOWN
+
+    try:
+        code = _guarded(log, clean)
+    finally:
+        took = time.monotonic() - began
+        _emit(report, took, named)
+        counts = {
+            name: getattr(report, name) for name in ("cleaned", "failed", "keys_left", "finished", "routes")
+        }
+        log.info("Sandbox cleanup job finished", extra=fields(**counts, seconds=round(took, 3)))
     return code
 
 
-def orphan_detection(environment: Environment, *, timeout: float) -> Exit:
+def orphan_detection(target: Target, *, timeout: float) -> Exit:
     """Name every schema and key family that no sandbox owns, and publish how many there are. Changes nothing else."""
     log = _log("OrphanDetection")
-    read = readers(environment, tag="arrakis-runbooks:orphan-detection", timeout=timeout)
 
     def detect() -> Exit:
+        environment = _alarmed(target())
+        read = readers(environment, tag=_tag("orphan-detection"), timeout=timeout)
         found = metrics.orphans(read.sql, read.keys)
         for orphan in found:
             log.warning(
@@ -73,12 +101,13 @@ def orphan_detection(environment: Environment, *, timeout: float) -> Exit:
     return _guarded(log, detect)
 
 
-def publish_metrics(environment: Environment, *, timeout: float) -> Exit:
+def publish_metrics(target: Target, *, timeout: float) -> Exit:
     """Publish what the alarms watch. What cannot be told is not published: unknown is never zero."""
     log = _log("Metrics")
-    read = readers(environment, tag="arrakis-runbooks:publish-metrics", timeout=timeout)
 
     def publish() -> Exit:
+        environment = _alarmed(target())
+        read = readers(environment, tag=_tag("publish-metrics"), timeout=timeout)
         measured = metrics.measure(read.sql, read.keys, deadline=timeout)
         known = {name: fact.value for name, fact in measured.items() if isinstance(fact, Known)}
         for name, fact in measured.items():
@@ -92,24 +121,99 @@ def publish_metrics(environment: Environment, *, timeout: float) -> Exit:
     return _guarded(log, publish)
 
 
+def _put_away(
+    environment: Environment, report: Report, log: Logger, *, orphaned: bool, timeout: float
+) -> int:
+    """Put into quarantine what destroyed sandboxes left and, if asked for, what never had a row; return what is undone.
+
+    What somebody uses is left alone, and so is what an operator gave back by an undo.
+    """
+    wanted = [each for each in report.orphans or () if orphaned or each.placement.sandboxes]
+    if not wanted:
+        return 0
+    operator = Operator(
+        environment,
+        timeout=timeout,
+        progress=lambda done: log.info(
+            "Quarantine", extra=fields(orphan=done.action.resource.id, reason=done.reason, phase=done.phase)
+        ),
+    )
+    try:
+        runbook = replace(
+            rb_sb_003.RUNBOOK,
+            gather=_gather,
+            propose=partial(_proposal, orphaned=orphaned, given_back=operator.given_back(_GIVEN_BACK)),
+        )
+        found = operator.diagnose(runbook)
+        for finding in found.findings:
+            if finding.check == "left alone":
+                log.warning("Orphan left alone", extra=fields(reason=finding.summary))
+        if found.plan is None:
+            return 0
+        few = _FEW if len(found.plan.actions) <= _FEW else None
+        outcome = operator.apply(found.plan, runbook, ask=_nobody, max_targets=few)
+    except ArrakisError as error:  # refused by a guard, another operator at work, no right to keep a journal
+        log.error("Remains and orphans left alone", extra=fields(count=len(wanted), error=error))
+        return len(wanted)
+    log.warning("Put into quarantine", extra=fields(run=outcome.run, undo=f"invoke undo --run {outcome.run}"))
+    return sum(not result.settled for result in outcome.results)
+
+
+def _proposal(
+    facts: rb_sb_003.Facts, *, drop: bool, orphaned: bool, given_back: frozenset[str]
+) -> tuple[list[Action], list[Finding]]:
+    """Of what RB-SB-003 proposes, what destroyed sandboxes left, or all of it; nothing that was given back. Pure."""
+    actions, left = rb_sb_003.propose(facts, drop=drop)
+    seen = rb_sb_003.Orphans.of(facts)
+    explained = {where.name for _, where in (*seen.schemas, *seen.families) if where.sandboxes}
+    chosen = [action for action in actions if orphaned or action.resource.id in explained]
+    return [action for action in chosen if action.resource.id not in given_back], left
+
+
+def _gather(read: Readers, **more: Any) -> rb_sb_003.Facts:
+    """Gather without the alarm: the job acts on what it sees, and its role may read no alarms."""
+    return rb_sb_003.gather(replace(read, aws=_Unasked()), **more)
+
+
+class _Unasked:
+    """An account that is not looked at. Satisfies AwsReader."""
+
+    def read(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
+        raise ArrakisError(f"{service} is not asked by this job")
+
+
+def _nobody(*_: Any) -> None:
+    """A job asks nobody: it proposes nothing that cannot be given back."""
+
+
+def _alarmed(environment: Environment) -> Environment:
+    """Return an environment that alarms can know. Raises ArrakisError for one that only addresses describe."""
+    if environment.name == "custom":
+        raise ArrakisError(
+            "which environment? Its name is the metrics' dimension, and no alarm watches one without",
+            hint="set ARRAKIS_ENV, or say --env NAME",
+        )
+    return environment
+
+
 def _publish(environment: Environment, values: dict[str, int], *, timeout: float) -> None:
-    write = writers(environment, tag="arrakis-runbooks:metrics", timeout=timeout)
+    write = writers(environment, tag=_tag("metrics"), timeout=timeout)
     metrics.publish(write.aws, values, environment=environment.name, at=_now())
 
 
 def _guarded(log: Logger, work: Callable[[], Exit]) -> Exit:
     try:
         return work()
+    except Unreachable as error:
+        log.critical("Job failed", extra=fields(error=error))
+        return Exit.UNKNOWN
     except ArrakisError as error:
         log.critical("Job failed", extra=fields(error=error))
-    except Exception as error:  # a fault of ours: the container keeps no debug.log, its log has to tell
-        log.critical("Job failed unexpectedly", extra=fields(error=error, stack=traceback.format_exc()))
+    except Exception as error:
+        # A fault of ours: the container keeps no debug.log, so its log has to tell where. What it says may hold a secret.
+        stack = "".join(traceback.format_tb(error.__traceback__))
+        log.critical("Job failed unexpectedly", extra=fields(kind=type(error).__name__, stack=stack))
     return Exit.ERROR
-
-
-def _exit_of(report: Report) -> Exit:
-    undone = report.failed or report.keys_left or report.orphans_left
-    return Exit.PARTLY if undone else Exit.HEALTHY
 
 
 def _emit(report: Report, seconds: float, environment: str) -> None:
@@ -123,7 +227,23 @@ def _emit(report: Report, seconds: float, environment: str) -> None:
 
 
 def _log(component: str) -> Logger:
-    return logger(component, level=os.environ.get("LOG_LEVEL") or "info", stream=sys.stderr)
+    level = os.environ.get("LOG_LEVEL") or "info"
+    try:
+        return logger(component, level=level, stream=sys.stderr)
+    except ArrakisError as error:  # a typing error must not stop the cleaning unseen
+        log = logger(component, level="info", stream=sys.stderr)
+        log.warning("LOG_LEVEL is not understood: info it is", extra=fields(error=error))
+        return log
+
+
+def _clock_of(database: SqlReader) -> Callable[[], datetime]:
+    """Return the database's clock: by a host's own, one that is fast would end sandboxes before their time."""
+    offset = registry.time_of(database) - _now()
+    return lambda: _now() + offset
+
+
+def _tag(job: str) -> str:
+    return f"arrakis-runbooks:{job}"
 
 
 def _now() -> datetime:

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 __all__ = [
     "ArrakisError",
+    "Blocked",
     "Busy",
     "Conflict",
     "Denied",
@@ -64,3 +65,7 @@ class SandboxError(ArrakisError):
     def __init__(self, code: SandboxCode, message: str, *, hint: str = "") -> None:
         super().__init__(f"{code}: {message}", hint=hint)
         self.code = code
+
+
+class Blocked(SandboxError):
+    """Something elsewhere would be taken along; nothing was changed."""

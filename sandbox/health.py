@@ -12,10 +12,10 @@ from sandbox.facts import Known, Unknown, gather
 from sandbox.limits import check_name
 from sandbox.model import Sandbox, Status
 from sandbox.naming import schema_for
-from sandbox.orphans import Roster
 from sandbox.ports import KeyReader, SqlReader, StreamReader
+from sandbox.teardown import Belongings
 
-__all__ = ["Check", "Connection", "Health", "Level", "connection", "examine"]
+__all__ = ["DEADLINE", "Check", "Connection", "Health", "Level", "connection", "examine"]
 
 DEADLINE = 4.0
 """Seconds that all checks together may take: a status over five seconds is an incident (RB-SB-006)."""
@@ -74,14 +74,6 @@ class Connection:
     nats_prefix: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    sandbox: Sandbox
-    guilds: list[str]
-    schemas: list[str]
-    roster: Roster
-
-
 def connection(database: SqlReader, name: str) -> Connection:
     """Return how to connect to a sandbox, with the schema that really exists.
 
@@ -99,8 +91,7 @@ def connection(database: SqlReader, name: str) -> Connection:
             f"{name} has no schema: a program that connects would write to production's tables",
             hint=f"`gaib sandbox destroy {name}`, then create another one",
         )
-    preferred = (schema_for(row.id), row.schema_name)
-    schema = next((each for each in preferred if each in seen.schemas), seen.schemas[0])
+    schema = min(seen.schemas, key=lambda name: (name != schema_for(row.id), name != row.schema_name))
     return Connection(
         id=str(row.id),
         name=row.name,
@@ -143,18 +134,13 @@ def examine(
     )
 
 
-def _see(database: SqlReader, name: str) -> _Seen:
+def _see(database: SqlReader, name: str) -> Belongings:
     check_name(name)
     with database.snapshot() as snapshot:
         row = registry.by_name(snapshot, name)
         if row is None:
             raise registry.not_found(name)
-        return _Seen(
-            sandbox=row,
-            guilds=registry.guilds(snapshot, row.id),
-            schemas=teardown.schemas_of(snapshot, row),
-            roster=registry.claimants(snapshot, str(row.id)),
-        )
+        return teardown.belongings(snapshot, row)
 
 
 def _timed(probe: Callable[[], Check]) -> Callable[[], Check]:
@@ -182,7 +168,7 @@ def _status(row: Sandbox, now: datetime, seconds: float) -> Check:
     )
 
 
-def _schema(seen: _Seen) -> Check:
+def _schema(seen: Belongings) -> Check:
     if seen.sandbox.live == bool(seen.schemas):
         message = ", ".join(seen.schemas) or "gone, as it should be"
         return Check(name="schema", level=Level.HEALTHY, message=message)
@@ -190,7 +176,7 @@ def _schema(seen: _Seen) -> Check:
     return Check(name="schema", level=Level.UNHEALTHY, message=message)
 
 
-def _routes(keys: KeyReader, seen: _Seen) -> Check:
+def _routes(keys: KeyReader, seen: Belongings) -> Check:
     cached = routes.cached(keys, seen.guilds)
     running = seen.sandbox.status is Status.RUNNING
     wrong = routes.stale(cached, dict.fromkeys(seen.guilds, seen.sandbox.id) if running else {})
@@ -201,7 +187,7 @@ def _routes(keys: KeyReader, seen: _Seen) -> Check:
     return Check(name="routes", level=Level.HEALTHY, message=message)
 
 
-def _keys(keys: KeyReader, seen: _Seen) -> Check:
+def _keys(keys: KeyReader, seen: Belongings) -> Check:
     total = teardown.keys_of(keys, seen.roster, seen.sandbox)
     left = total and not seen.sandbox.live
     message = f"{total} keys" + (" are left" if left else "")

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sandbox import registry, routes, teardown
-from sandbox.errors import ArrakisError, Busy, SandboxCode, SandboxError
+from sandbox.errors import ArrakisError, Busy, SandboxCode, SandboxError, Unreachable
 from sandbox.limits import Limits, check_guild, check_name, check_new_name, check_ttl
 from sandbox.model import Sandbox, Status
 from sandbox.naming import schema_for
@@ -151,18 +151,21 @@ def extend(
             raise SandboxError(
                 SandboxCode.INVALID_TRANSITION, f"{name} cannot be extended: it is {row.status}"
             )
-        ends = min(max(row.expires_at or now, now) + by, row.created_at + most)
-        if ends <= max(row.expires_at or now, now):
+        if row.expires_at is None:
+            raise SandboxError(SandboxCode.LIMIT_EXCEEDED, f"{name} has no end that could be moved")
+        ends_now = max(row.expires_at, now)
+        ends = min(ends_now + by, row.created_at + most)
+        if ends <= ends_now:
             raise SandboxError(
                 SandboxCode.LIMIT_EXCEEDED,
                 f"{name} cannot be extended: it may live {most // timedelta(hours=1)} h, and that is used up",
                 hint="create another one",
             )
+        details = {"from": row.expires_at.isoformat(), "to": ends.isoformat(), "hours": _hours(by)}
         guilds = registry.guilds(transaction, row.id) if row.status is Status.EXPIRED else []
         if row.status is Status.EXPIRED:
             row = registry.change_status(transaction, row, Status.RUNNING, actor=actor, at=now)
-        transaction.execute("write/registry/extend", id=row.id, expires_at=ends)
-        details = {"from": str(row.expires_at), "to": str(ends), "hours": _hours(by)}
+        transaction.execute("write/registry/set_end", id=row.id, expires_at=ends)
         registry.audit(transaction, row.id, "ttl_extended", actor=actor, details=details)
     return Change(sandbox=replace(row, expires_at=ends), unsettled=routes.forget(keys, guilds))
 
@@ -175,29 +178,31 @@ def expire(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: 
     check_name(name)
     with database.transaction() as transaction:
         row = registry.locked(transaction, name=name)
+        transaction.execute("write/registry/set_end", id=row.id, expires_at=now)
         row = registry.change_status(transaction, row, Status.EXPIRED, actor=actor, at=now)
         guilds = registry.guilds(transaction, row.id)
-    return Change(sandbox=row, unsettled=routes.forget(keys, guilds))
+    return Change(sandbox=replace(row, expires_at=now), unsettled=routes.forget(keys, guilds))
 
 
 def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: datetime) -> Destroyed:
     """Take a sandbox away: routes, keys, schemas, mappings. Safe to repeat and to take up after any step.
 
-    Redis being down leaves the keys to the clean-up job. Raises SandboxError: 004 not found, 006 a step failed.
+    Redis being down leaves the keys to the clean-up job. Raises SandboxError: 004 not found, 006 a step failed; Blocked,
+    with nothing changed, where something elsewhere depends on its schema.
     """
     check_name(name)
     with database.transaction() as transaction:
         condemned = teardown.condemn(
             transaction, registry.locked(transaction, name=name), actor=actor, at=now
         )
-        roster = registry.claimants(transaction, str(condemned.sandbox.id))
+        roster = registry.claimants(transaction, [str(condemned.sandbox.id)])
     unsettled, deleted = None, 0
     try:
         deleted = teardown.clear(keys, roster, [condemned]).get(condemned.sandbox.id, 0)
     except ArrakisError as error:
         unsettled = error
     try:
-        dropped = teardown.raze(database, condemned, actor=actor, at=now)
+        razed = teardown.raze(database, condemned, actor=actor, at=now, keys_left=unsettled is not None)
     except SandboxError:
         raise
     except ArrakisError as error:
@@ -206,7 +211,7 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
     gone_at = condemned.sandbox.destroyed_at or now
     return Destroyed(
         sandbox=replace(condemned.sandbox, status=Status.DESTROYED, destroyed_at=gone_at),
-        schemas=dropped,
+        schemas=razed.schemas,
         guilds=condemned.guilds,
         keys=deleted,
         unsettled=unsettled,
@@ -235,7 +240,10 @@ def _hours(duration: timedelta) -> float:
 def _insist_on_room(transaction: SqlTransaction, row: Sandbox, limits: Limits) -> None:
     held = registry.by_name(transaction, row.name)
     if held is not None:
-        by_whom = "a destroyed sandbox still holds this name" if not held.live else f"{held.owner} has it"
+        since = f"{held.created_at:%Y-%m-%d %H:%M} UTC"
+        by_whom = (
+            f"{held.owner} has it since {since}" if held.live else "a destroyed sandbox still holds this name"
+        )
         raise SandboxError(SandboxCode.NAME_EXISTS, f"{row.name}: {by_whom}", hint="choose another name")
     if registry.live_count(transaction, row.owner) >= limits.per_owner:
         raise SandboxError(
@@ -248,6 +256,8 @@ def _insist_on_room(transaction: SqlTransaction, row: Sandbox, limits: Limits) -
 def _make_schema(transaction: SqlTransaction, row: Sandbox) -> None:
     try:
         transaction.execute("write/schemas/create", token=str(row.id))
+    except Unreachable:
+        raise
     except ArrakisError as error:
         raise SandboxError(SandboxCode.SCHEMA_FAILED, str(error), hint=error.hint) from error
 
@@ -255,19 +265,20 @@ def _make_schema(transaction: SqlTransaction, row: Sandbox) -> None:
 def _map(transaction: SqlTransaction, row: Sandbox, guild: str, *, actor: str) -> bool:
     """Map a guild to a row that this transaction holds, with its audit row; False where it was mapped to it before."""
     transaction.execute("write/registry/unmap_destroyed", guild=guild)
-    if not transaction.execute("write/registry/map_guild", guild=guild, sandbox=row.id):
+    while not transaction.execute("write/registry/map_guild", guild=guild, sandbox=row.id):
         held = registry.mapped_to(transaction, guild)
-        if held is None or held.id != row.id:
+        if held and held.id == row.id:
+            return False
+        if held:
             raise _mapped_elsewhere(guild, held)
-        return False
+        # Somebody unmapped it between the two statements: it is free now.
     registry.audit(transaction, row.id, "guild_registered", actor=actor, details={"guildId": guild})
     return True
 
 
-def _mapped_elsewhere(guild: str, held: Sandbox | None) -> SandboxError:
-    where = f"{held.name} of {held.owner}" if held else "another sandbox"
+def _mapped_elsewhere(guild: str, held: Sandbox) -> SandboxError:
     return SandboxError(
         SandboxCode.GUILD_MAPPED,
-        f"guild {guild} is mapped to {where}",
-        hint=f"`gaib sandbox unregister-guild {held.name} {guild}` first" if held else "",
+        f"guild {guild} is mapped to {held.name} of {held.owner}",
+        hint=f"`gaib sandbox unregister-guild {held.name} {guild}` first",
     )

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from sandbox import keyspace, registry, schemas
 from sandbox.facts import Fact, Known, gather
-from sandbox.orphans import Orphan, Roster, find_orphans
+from sandbox.naming import token_of_schema
+from sandbox.orphans import Orphan, find_orphans
 from sandbox.ports import AwsWriter, KeyReader, SqlReader
 
 __all__ = ["NAMESPACE", "emf", "measure", "orphans", "publish"]
@@ -43,8 +44,9 @@ def orphans(database: SqlReader, keys: KeyReader) -> list[Orphan]:
     """Return every schema and key family that no sandbox owns. Raises Unreachable where either cannot be read."""
     families = keyspace.survey(keys).families
     with database.snapshot() as snapshot:  # after the keys: a sandbox that is born meanwhile is known by then
-        roster: Roster = registry.roster(snapshot)
         names = schemas.names(snapshot)
+        tokens = [token for name in names if (token := token_of_schema(name))]
+        roster = registry.claimants(snapshot, [*tokens, *families])
     return find_orphans(roster, names, families)
 
 

@@ -93,7 +93,7 @@ def _as_object(metadata: Any) -> Mapping[str, Any]:
     if isinstance(metadata, str):
         try:
             metadata = json.loads(metadata)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return metadata if isinstance(metadata, dict) else {}
 

@@ -40,9 +40,9 @@ class Placement:
     @property
     def owner(self) -> Sandbox | None:
         """The one row whose this is: the live one, or else the destroyed one that left it behind. None otherwise."""
-        if self.standing is Standing.LIVE and len(self.sandboxes) > 1:
+        if len(self.sandboxes) > 1 and self.standing is not Standing.ORPHAN:
             return None
-        return self.sandboxes[0] if self.standing is not Standing.UNCLASSIFIABLE and self.sandboxes else None
+        return self.sandboxes[0] if self.sandboxes else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +71,11 @@ class Roster:
         """Place a schema by its name."""
         token = token_of_schema(name)
         if token is None:
-            owners = tuple(row for row in self._by_schema.get(name.lower(), ()) if row.live)
+            named = self._by_schema.get(name.lower(), ())
+            owners = tuple(row for row in named if row.live)
             if owners:
                 return Placement(name=name, standing=Standing.LIVE, sandboxes=owners, reason=_owned(owners))
-            return _unclassifiable(name, "it does not start with sandbox_")
+            return _unclassifiable(name, "it does not start with sandbox_", tuple(named))
         return self._place(name, token)
 
     def place_family(self, token: str) -> Placement:

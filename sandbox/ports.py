@@ -64,6 +64,10 @@ class SqlTransaction(SqlSnapshot, Protocol):
         """Rename a schema."""
         ...
 
+    def lock_tables(self, schema: str) -> None:
+        """Keep everybody else from a schema's tables until the transaction ends. Raises Busy if somebody uses one."""
+        ...
+
     def drop_schema(self, name: str) -> None:
         """Drop a schema and what is in it. Raises Busy if objects elsewhere depend on it."""
         ...

@@ -3,17 +3,17 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sandbox.errors import Conflict, SandboxCode, SandboxError
-from sandbox.model import TRANSITIONS, Sandbox, Status
+from sandbox.model import Sandbox, Status, may_become
 from sandbox.naming import schema_for
 from sandbox.orphans import Roster
-from sandbox.ports import SqlSnapshot, SqlTransaction
+from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction
 
 __all__ = [
     "Counts",
@@ -35,6 +35,8 @@ __all__ = [
     "mapped_to",
     "not_found",
     "roster",
+    "time_of",
+    "unfinished",
 ]
 
 _HEAD = re.compile(r"[0-9a-f]{8}")
@@ -69,8 +71,8 @@ class _Mapped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Id:
-    id: UUID
+class _Clock:
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +90,28 @@ def roster(snapshot: SqlSnapshot) -> Roster:
     return Roster(snapshot.rows("read/registry/sandboxes", Sandbox))
 
 
-def claimants(snapshot: SqlSnapshot, token: str) -> Roster:
-    """Return the sandboxes, destroyed ones too, that a token (an id, or the start of one) could belong to."""
-    head = token.lower().replace("-", "")[:8]
-    is_id = _HEAD.fullmatch(head)
-    least, most = (UUID(head + digit * 24) if is_id else None for digit in "0f")
+def claimants(snapshot: SqlSnapshot, tokens: Iterable[str]) -> Roster:
+    """Return the sandboxes, destroyed ones too, that these tokens (ids, or starts of one) could belong to."""
+    wanted = list(tokens)
+    heads = {token.lower().replace("-", "")[:8] for token in wanted}
+    ids = sorted(head for head in heads if _HEAD.fullmatch(head))
+    names = [schema_for(token) for token in wanted]
     return Roster(
-        snapshot.rows("read/registry/claimants", Sandbox, least=least, most=most, schema=schema_for(token))
+        snapshot.rows(
+            "read/registry/claimants",
+            Sandbox,
+            least=[UUID(head + "0" * 24) for head in ids],
+            most=[UUID(head + "f" * 24) for head in ids],
+            schemas=names,
+            lowered=[name.lower() for name in names],
+        )
     )
+
+
+def time_of(database: SqlReader) -> datetime:
+    """Return the database's time, UTC: the one clock that all hosts share. Raises Unreachable."""
+    with database.snapshot() as snapshot:
+        return snapshot.rows("read/registry/clock", _Clock)[0].at
 
 
 def by_name(snapshot: SqlSnapshot, name: str) -> Sandbox | None:
@@ -131,14 +147,30 @@ def listing(snapshot: SqlSnapshot, *, owner: str | None, statuses: Collection[St
     )
 
 
-def due(snapshot: SqlSnapshot, *, now: datetime, stuck: datetime, id: UUID | None = None) -> list[Sandbox]:
-    """Return the sandboxes whose time is over: past their end at `now`, or stuck with nothing recorded since `stuck`."""
-    return snapshot.rows("read/registry/due", Sandbox, now=now, stuck=stuck, id=id)
+def due(
+    snapshot: SqlSnapshot,
+    *,
+    now: datetime,
+    stuck: datetime,
+    retry: datetime,
+    job: str,
+    id: UUID | None = None,
+) -> list[Sandbox]:
+    """Return the sandboxes whose time is over: past their end at `now`, or stuck with nothing recorded since `stuck`.
+
+    What was recorded last by the actor `job` is its own unfinished work, and due again after `retry`.
+    """
+    return snapshot.rows("read/registry/due", Sandbox, now=now, stuck=stuck, retry=retry, job=job, id=id)
 
 
-def mapped_destroyed(snapshot: SqlSnapshot) -> set[UUID]:
+def unfinished(snapshot: SqlSnapshot) -> list[Sandbox]:
+    """Return the destroyed sandboxes whose keys were left because Redis did not answer."""
+    return snapshot.rows("read/registry/unfinished", Sandbox)
+
+
+def mapped_destroyed(snapshot: SqlSnapshot) -> list[Sandbox]:
     """Return the destroyed sandboxes that guilds are still mapped to."""
-    return {row.id for row in snapshot.rows("read/registry/mapped_destroyed", _Id)}
+    return snapshot.rows("read/registry/mapped_destroyed", Sandbox)
 
 
 def mapped_to(snapshot: SqlSnapshot, guild: str) -> Sandbox | None:
@@ -206,7 +238,7 @@ def change_status(
 
     The update is conditional on a status that allows it, so two operators cannot both win. Raises SandboxError 007.
     """
-    allowed = [old.value for old in Status if new in TRANSITIONS[old]]
+    allowed = [old.value for old in Status if may_become(old, new)]
     touched = transaction.execute(
         "write/registry/change_status", id=sandbox.id, new=new.value, allowed=allowed, at=at
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError
 from sandbox.ports import KeyReader, KeyWriter, SqlReader, SqlSnapshot
 
 __all__ = [
@@ -62,11 +62,11 @@ def look_up(database: SqlReader, keys: KeyWriter, guild: str) -> Route:
         [value] = keys.values([key_of(guild)])
         if value is not None:
             return Route(sandbox=_read(value), from_cache=True)
-    except (Unreachable, ValueError):
+    except (ArrakisError, ValueError):
         pass
     with database.snapshot() as snapshot:
         sandbox = mapped(snapshot, [guild]).get(guild)
-    with suppress(Unreachable):
+    with suppress(ArrakisError):
         keys.put(key_of(guild), str(sandbox or NOWHERE).encode(), lifetime=LIFETIME)
     return Route(sandbox=sandbox, from_cache=False)
 

@@ -123,7 +123,7 @@ def holding_orphan(database: SqlWriter, token: str, *, fence: Fence) -> Iterator
     with database.transaction() as transaction:
         fence(transaction)
         transaction.execute("write/schemas/hold_rows")
-        placement = claimants(transaction, token).place_family(token)
+        placement = claimants(transaction, [token]).place_family(token)
         if placement.standing is not Standing.ORPHAN:
             raise ArrakisError(f"{token} is not an orphan any more: {placement.reason}")
         yield transaction

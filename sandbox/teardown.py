@@ -1,10 +1,11 @@
 """Taking sandboxes away: each step may be the last before a crash, and each may be repeated.
 
-    condemn   one transaction: the status is `destroying`, the guilds are read while the mappings exist
+    condemn   one transaction: nothing elsewhere depends on the schemas, the status is `destroying`, the guilds are read
     clear     the cached routes, then the keys of all condemned sandboxes in one pass over the keyspace
     raze      one transaction a sandbox: its schemas under any naming, its mappings, the status `destroyed`
 
-What is still in the way after a crash is found by its row: a sandbox in `destroying`, or `destroyed` with remains.
+What is still in the way after a crash is found by its row: a sandbox in `destroying`, or a `destroyed` one whose last
+audit row says that its keys were left.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,33 @@ from datetime import datetime
 from uuid import UUID
 
 from sandbox import keyspace, registry, routes, schemas
-from sandbox.errors import SandboxCode, SandboxError
+from sandbox.errors import Blocked, SandboxCode, SandboxError
 from sandbox.model import Sandbox, Status, way_to_destroying
-from sandbox.naming import token_of_schema
+from sandbox.naming import same_sandbox, token_of_schema
 from sandbox.orphans import Roster
 from sandbox.ports import KeyReader, KeyWriter, SqlSnapshot, SqlTransaction, SqlWriter
 
-__all__ = ["Condemned", "clear", "condemn", "keys_of", "raze", "schemas_of"]
+__all__ = [
+    "Belongings",
+    "Condemned",
+    "Razed",
+    "belongings",
+    "clear",
+    "condemn",
+    "dependents",
+    "keys_of",
+    "raze",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belongings:
+    """A sandbox, what is its alone under whichever naming, and all rows that could claim a name of it."""
+
+    sandbox: Sandbox
+    guilds: Sequence[str]
+    schemas: Sequence[str]
+    roster: Roster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +51,42 @@ class Condemned:
     guilds: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Razed:
+    """The schemas that were dropped, and whether it was us who brought the sandbox to its end."""
+
+    schemas: Sequence[str]
+    ended: bool
+
+
+def belongings(snapshot: SqlSnapshot, row: Sandbox) -> Belongings:
+    """Return what a sandbox has in the database."""
+    names = schemas.named(snapshot, row)
+    tokens = [str(row.id), *(token for name in names if (token := token_of_schema(name)))]
+    roster = registry.claimants(snapshot, tokens)
+    mine = [name for name in names if (owner := roster.place_schema(name).owner) and owner.id == row.id]
+    return Belongings(sandbox=row, guilds=registry.guilds(snapshot, row.id), schemas=mine, roster=roster)
+
+
+def dependents(snapshot: SqlSnapshot, found: Belongings) -> list[str]:
+    """Return the objects elsewhere that dropping its schemas would take along, or empty."""
+    return [each for name in found.schemas for each in schemas.dependents(snapshot, name)]
+
+
 def condemn(transaction: SqlTransaction, row: Sandbox, *, actor: str, at: datetime) -> Condemned:
     """Move a row, held by this transaction, to `destroying` by allowed changes, with an audit row each.
 
-    One that is there already gets an audit row too, which says that somebody is at it again. Raises SandboxError 007.
+    One that is there already gets an audit row too, which says that somebody is at it again. Raises Blocked where
+    something elsewhere depends on its schemas, with nothing changed, and SandboxError 007.
     """
+    found = belongings(transaction, row)
+    _insist_on_no_dependents(transaction, found)
     if row.status is Status.DESTROYING:
         registry.audit(transaction, row.id, "sandbox_destroying", actor=actor, details={"resumed": True})
     for new in way_to_destroying(row.status):
         event = "sandbox_destroying" if new is Status.DESTROYING else "status_changed"
         row = registry.change_status(transaction, row, new, actor=actor, event=event, at=at)
-    return Condemned(sandbox=row, guilds=tuple(registry.guilds(transaction, row.id)))
+    return Condemned(sandbox=row, guilds=tuple(found.guilds))
 
 
 def clear(keys: KeyWriter, roster: Roster, condemned: Sequence[Condemned]) -> Mapping[UUID, int]:
@@ -52,16 +98,24 @@ def clear(keys: KeyWriter, roster: Roster, condemned: Sequence[Condemned]) -> Ma
     mine = {each.sandbox.id for each in condemned}
 
     def owner(token: str) -> UUID | None:
-        found = roster.place_family(token).owner
-        return found.id if found and found.id in mine else None
+        found = _owner_of_keys(roster, token)
+        return found if found in mine else None
 
     return keyspace.delete_families(keys, owner)
 
 
-def raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime) -> list[str]:
-    """Drop the sandbox's schemas, end its mappings, mark it destroyed; return the schemas dropped.
+def keys_of(keys: KeyReader, roster: Roster, row: Sandbox) -> int:
+    """Return how many keys are this sandbox's alone, under whichever naming; `roster` holds all that could own them."""
+    families = keyspace.survey(keys).families
+    return sum(count for token, count in families.items() if _owner_of_keys(roster, token) == row.id)
 
-    Raises SandboxError 006 where an object elsewhere depends on a schema, which CASCADE would silently take with it.
+
+def raze(
+    database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime, keys_left: bool = False
+) -> Razed:
+    """Drop the sandbox's schemas, end its mappings, mark it destroyed; with `keys_left` its audit row says so.
+
+    Raises Blocked where an object elsewhere has come to depend on a schema, Busy where somebody holds a lock.
     """
     with database.transaction() as transaction:
         row = registry.locked(transaction, id=condemned.sandbox.id)
@@ -69,12 +123,20 @@ def raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime)
             raise SandboxError(
                 SandboxCode.INVALID_TRANSITION, f"{row.name} is {row.status} again: its schema is left alone"
             )
-        names = schemas_of(transaction, row)
-        for name in names:
-            _insist_on_no_dependents(transaction, row, name)
+        found = belongings(transaction, row)
+        for name in found.schemas:
+            transaction.lock_tables(name)  # from here on nobody can make anything that depends on them
+        _insist_on_no_dependents(transaction, found)
+        for name in found.schemas:
             transaction.drop_schema(name)
         transaction.execute("write/registry/unmap_guilds", id=row.id)
-        if row.status is Status.DESTROYING:
+        ended = row.status is Status.DESTROYING
+        if ended:
+            details = {
+                "schemas": list(found.schemas),
+                "guilds": list(condemned.guilds),
+                "keysLeft": keys_left,
+            }
             registry.change_status(
                 transaction,
                 row,
@@ -82,33 +144,21 @@ def raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime)
                 actor=actor,
                 event="sandbox_destroyed",
                 at=at,
-                details={"schemas": names},
+                details=details,
             )
-    return names
+    return Razed(schemas=found.schemas, ended=ended)
 
 
-def schemas_of(snapshot: SqlSnapshot, row: Sandbox) -> list[str]:
-    """Return the schemas that really exist and are this sandbox's alone, under whichever naming."""
-    return [name for name in schemas.named(snapshot, row) if _owner(snapshot, row, name) == row.id]
+def _owner_of_keys(roster: Roster, token: str) -> UUID | None:
+    """Return whose keys these are: of one row alone, and by its id, as `sandbox:cafe:menu` is nobody's."""
+    owner = roster.place_family(token).owner
+    return owner.id if owner and same_sandbox(token, str(owner.id)) else None
 
 
-def keys_of(keys: KeyReader, roster: Roster, row: Sandbox) -> int:
-    """Return how many keys are this sandbox's alone, under whichever naming; `roster` holds all that could own them."""
-    families = keyspace.survey(keys).families
-    owners = {token: roster.place_family(token).owner for token in families}
-    return sum(families[token] for token, owner in owners.items() if owner and owner.id == row.id)
-
-
-def _owner(snapshot: SqlSnapshot, row: Sandbox, name: str) -> UUID | None:
-    """Return who owns a schema, of all the rows that could."""
-    owner = registry.claimants(snapshot, token_of_schema(name) or str(row.id)).place_schema(name).owner
-    return owner.id if owner else None
-
-
-def _insist_on_no_dependents(transaction: SqlTransaction, row: Sandbox, name: str) -> None:
-    if outside := schemas.dependents(transaction, name):
-        raise SandboxError(
+def _insist_on_no_dependents(snapshot: SqlSnapshot, found: Belongings) -> None:
+    if outside := dependents(snapshot, found):
+        raise Blocked(
             SandboxCode.CLEANUP_FAILED,
-            f"{row.name}: {', '.join(outside)} depends on {name}, and would go with it",
-            hint="drop that first, or move it",
+            f"{found.sandbox.name}: dropping {', '.join(found.schemas)} would take along {', '.join(outside)}",
+            hint="drop that first, or move what it rests on",
         )

@@ -20,7 +20,7 @@ from runbooks.engine.plan import dumps
 from sandbox.errors import ArrakisError, Missing
 from sandbox.ports import SqlReader, SqlTransaction, SqlWriter
 
-__all__ = ["Lease", "Mirror", "holder", "records"]
+__all__ = ["Lease", "Mirror", "given_back", "holder", "records"]
 
 _PATIENCE = timedelta(seconds=30)
 _BEAT = 5.0  # seconds between heartbeats
@@ -38,6 +38,11 @@ class _Row:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
     seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +160,15 @@ def records(database: SqlReader, run: str) -> list[JournalEntry]:
         raise Refused(
             f"the mirrored records of {run} were changed", hint="use the host it was started on"
         ) from None
+
+
+def given_back(database: SqlReader, *, within: timedelta) -> frozenset[str]:
+    """Return the ids of the resources that undo runs, on any host, gave back within this time."""
+    try:
+        with database.snapshot() as snapshot:
+            return frozenset(row.id for row in snapshot.rows("read/runs/given_back", _Given, within=within))
+    except Missing:  # nothing was ever applied here
+        return frozenset()
 
 
 def _prepare(database: SqlWriter) -> None:

@@ -33,10 +33,13 @@ class Aws:
         """Call one reading operation, e.g. `read("cloudwatch", "describe_alarms")`."""
         if not operation.startswith(_READING):
             raise ValueError(f"{operation} is no reading operation")
-        return self.write(service, operation, **params)
+        return self._call(service, operation, params)
 
     def write(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
         """Call any operation, e.g. `write("cloudwatch", "put_metric_data", …)`."""
+        return self._call(service, operation, params)
+
+    def _call(self, service: str, operation: str, params: Mapping[str, object]) -> Mapping[str, Any]:
         try:
             self._session = self._session or boto3.session.Session(region_name=self._region)
             if service not in self._clients:

@@ -5,7 +5,8 @@ the runbook, so that it is recognised in pg_stat_activity.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
+from psycopg.types.datetime import TimestamptzLoader
 
 from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Busy, Conflict, Denied, Missing, Unreachable
@@ -28,14 +30,8 @@ class Postgres:
 
     def __init__(self, url: str, *, tag: str, timeout: float = 10.0) -> None:
         """Take the address and the tag of every statement; `timeout` bounds connecting and each statement, s."""
-        try:
-            parts = conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
-            raise ArrakisError(  # the driver's words may quote the password
-                "DATABASE_URL is malformed", hint="write it as postgresql://user:password@host:5432/database"
-            ) from None
         self._url, self._tag, self._timeout = url, f"/* {tag} */ ", timeout
-        self.host = f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+        self.host = _place(url)
 
     @contextmanager
     def snapshot(self) -> Iterator["Transaction"]:
@@ -62,17 +58,31 @@ class Postgres:
             transaction.begin(mode)
             yield transaction
             transaction.commit()
+        except Unreachable:
+            raise
+        except BaseException:
+            # PgBouncer would throw the server's connection away with one that is closed within a transaction.
+            with suppress(ArrakisError):
+                transaction.rollback()
+            raise
         finally:
-            connection.close()  # without a commit before it, this rolls back
+            connection.close()
 
     def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(
+        connection = psycopg.connect(
             self._url,
             autocommit=True,  # BEGIN is ours, so that its mode travels with it
             prepare_threshold=None,
             connect_timeout=max(2, int(self._timeout)),
             application_name="arrakis-runbooks",
         )
+        connection.adapters.register_loader("timestamptz", _Moment)
+        return connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    name: str
 
 
 class Transaction:
@@ -86,14 +96,23 @@ class Transaction:
         """Begin in the given mode, with bounds that end with the transaction."""
         milliseconds = int(self._timeout * 1000)
         self._run(
-            f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL lock_timeout = 2000; "
+            f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL lock_timeout = 2000; SET LOCAL timezone = 'UTC'; "
             f"SET LOCAL statement_timeout = {milliseconds}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {4 * milliseconds}"
         )
 
     def commit(self) -> None:
-        """Commit."""
-        self._run("COMMIT")
+        """Commit. After Unreachable nobody knows whether it was."""
+        try:
+            self._run("COMMIT")
+        except Unreachable as error:
+            raise Unreachable(
+                f"{error}; whether the change was made is not known", hint="look before you repeat it"
+            ) from error
+
+    def rollback(self) -> None:
+        """Roll back."""
+        self._run("ROLLBACK")
 
     def rows(self, statement: str, row: type[T], /, **params: object) -> list[T]:
         """Return the rows of a named statement as instances of `row`."""
@@ -124,6 +143,13 @@ class Transaction:
         """Rename a schema."""
         self._run(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
 
+    def lock_tables(self, schema: str) -> None:
+        """Keep everybody else from a schema's tables until the transaction ends."""
+        tables = self.rows("read/schemas/tables", _Table, schema=schema)
+        if tables:
+            named = sql.SQL(", ").join(sql.Identifier(schema, table.name) for table in tables)
+            self._run(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(named))
+
     def drop_schema(self, name: str) -> None:
         """Drop a schema and what is in it."""
         self._run(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
@@ -133,6 +159,36 @@ class Transaction:
         return _bounded(
             self._timeout + 1, lambda: self._connection.execute(query, params).rowcount, self._host
         )
+
+
+class _Moment(TimestamptzLoader):
+    """Reads what fits no datetime, `infinity` above all, as None: there is no such moment."""
+
+    def load(self, data: Any) -> Any:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return None
+
+
+def _place(url: str) -> str:
+    """Return where an address leads, without secrets. Raises ArrakisError for a malformed one.
+
+    A password with an unescaped / or @ in it makes libpq take the rest of it for the host or the database: what looks
+    like that is refused, and not repeated.
+    """
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:  # its words may quote the password
+        parts = {}
+    host, port, name = (str(parts.get(key) or "") for key in ("host", "port", "dbname"))
+    suspicious = set("@:/ ") & set(name) or "@" in host or (":" in host and "[" not in url)
+    if not parts or suspicious or not set(port) <= set("0123456789,"):
+        raise ArrakisError(
+            "DATABASE_URL is malformed",
+            hint="write it as postgresql://user:password@host:5432/database; in a password @ is %40, / is %2F, : is %3A",
+        )
+    return f"{host or 'localhost'}:{port or 5432}/{name}"
 
 
 def _bounded(seconds: float, call: Callable[[], T], host: str) -> T:
@@ -151,7 +207,7 @@ def _newest_of(schema: str, pairs: Sequence[tuple[str, str]]) -> sql.Composed:
 
 
 def _translated(error: psycopg.Error, host: str) -> ArrakisError:
-    first = (error.diag.message_primary or str(error) or type(error).__name__).strip().splitlines()[0]
+    first = error.diag.message_primary or _said(error)
     if isinstance(error, errors.InsufficientPrivilege):
         return Denied(
             f"PostgreSQL refused: {first}", hint="grant this role the right, or use another DATABASE_URL"
@@ -167,6 +223,36 @@ def _translated(error: psycopg.Error, host: str) -> ArrakisError:
         return Busy(f"PostgreSQL gave up: {first}", hint="nothing was changed; try again")
     if isinstance(error, errors.UniqueViolation):
         return Conflict(f"PostgreSQL: {first}", constraint=error.diag.constraint_name or "")
-    if isinstance(error, psycopg.OperationalError):
+    if isinstance(error, psycopg.OperationalError) and _no_answer(error.sqlstate):
         return Unreachable(f"PostgreSQL at {host}: {first}", hint="is it up, and is DATABASE_URL right?")
     return ArrakisError(f"PostgreSQL at {host}: {first}")
+
+
+def _no_answer(code: str | None) -> bool:
+    """Whether an operational error means that the server cannot be talked to; others concern the statement alone.
+
+    See PostgreSQL's appendix A: class 08 is the connection, 57P01 to 57P03 are shutting down or starting up, and 53300
+    is too many connections.
+    """
+    return code is None or code.startswith("08") or code in ("57P01", "57P02", "57P03", "53300")
+
+
+_UNANSWERED = {
+    "Connection refused": "connection refused",
+    "timeout expired": "no answer in time",
+    "connection timeout": "no answer in time",
+    "could not translate host name": "its host name is not known",
+    "failed to resolve host": "its host name is not known",
+    "server closed the connection": "it closed the connection",
+    "the connection is closed": "the connection is closed",
+    "does not support SSL": "it does not speak TLS",
+    "SSL error": "TLS failed",
+}
+
+
+def _said(error: psycopg.Error) -> str:
+    """Return why there is no connection: the server's own words, or ours; libpq's may quote parts of the address."""
+    text = str(error)
+    if "FATAL:" in text:
+        return text.partition("FATAL:")[2].strip().splitlines()[0]
+    return next((ours for theirs, ours in _UNANSWERED.items() if theirs in text), "there is no connection")

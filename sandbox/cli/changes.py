@@ -1,17 +1,17 @@
 """The commands that change something: create, register-guild, unregister-guild, extend."""
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
 import click
 
-from sandbox import lifecycle
+from sandbox import lifecycle, registry
 from sandbox.cli import show
 from sandbox.cli.options import DURATION, GUILD, NAME, NEW_NAME, Answer, answering
 from sandbox.cli.target import Target, actor
 from sandbox.lifecycle import Change, Request
-from sandbox.limits import Limits, default_name
+from sandbox.limits import Limits, check_ttl, default_name
 from sandbox.text import clean
 
 __all__ = ["create", "extend", "register_guild", "unregister_guild"]
@@ -37,8 +37,10 @@ def create(name: str | None, ttl: timedelta | None, guilds: tuple[str, ...], ans
 
     It lives for 24 h where no --ttl is given, and is taken away after that.
     """
-    who, limits, now = actor(os.environ), Limits.of(os.environ), datetime.now(UTC)
-    target = Target.of(os.environ)
+    who, limits, target = actor(os.environ), Limits.of(os.environ), Target.of(os.environ)
+    check_ttl(limits.default_ttl if ttl is None else ttl, limits)
+    database, keys = target.database(), target.keys()
+    now = registry.time_of(database)
     request = Request(
         id=uuid4(),
         name=name or default_name(who),
@@ -47,7 +49,7 @@ def create(name: str | None, ttl: timedelta | None, guilds: tuple[str, ...], ans
         ttl=limits.default_ttl if ttl is None else ttl,
         guilds=sorted(set(guilds)),
     )
-    change = lifecycle.create(target.database(), target.keys(), request, limits=limits)
+    change = lifecycle.create(database, keys, request, limits=limits)
     row = change.sandbox
     warning = answer.warn(change.unsettled, _UNSETTLED)
     listed = {"schemas": [row.schema_name], "guildIds": list(request.guilds)}
@@ -90,8 +92,9 @@ def extend(name: str, time: timedelta, answer: Answer) -> int:
     It may live for 168 h after its creation, and is given no more than that.
     """
     target, who, limits = Target.of(os.environ), actor(os.environ), Limits.of(os.environ)
-    now = datetime.now(UTC)
-    change = lifecycle.extend(target.database(), target.keys(), name, time, actor=who, now=now, limits=limits)
+    database, keys = target.database(), target.keys()
+    now = registry.time_of(database)
+    change = lifecycle.extend(database, keys, name, time, actor=who, now=now, limits=limits)
     row = change.sandbox
     most = row.expires_at == row.created_at + limits.most_ttl
     limit = f"; it may live no longer than that, {limits.most_ttl // timedelta(hours=1)} h after its creation"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from sandbox.errors import ArrakisError, SandboxCode, SandboxError, Unreachable
+from sandbox.errors import ArrakisError, Blocked, SandboxCode, SandboxError, Unreachable
 from sandbox.text import clean
 
 __all__ = ["EXITS", "Internal", "Misuse", "Refused", "calmly", "code_of", "exit_of", "plain"]
@@ -19,9 +19,10 @@ EXITS = {
     1: "an error, or wrong use",
     2: "`status`: the sandbox is degraded or unhealthy",
     3: "could not tell: a server did not answer",
-    4: "refused: not confirmed",
+    4: "refused: not confirmed, or something elsewhere would be taken along",
     5: "partly done: what is left is said, and repeating it finishes it",
     130: "interrupted with Ctrl-C",
+    143: "ended by SIGTERM, as `timeout` sends it",
     141: "whoever read the output had seen enough, as in `… | head -1`",
 }
 """Every exit code, and what it means."""
@@ -43,7 +44,7 @@ def exit_of(error: ArrakisError) -> int:
     """Return the exit code of an error."""
     if isinstance(error, Unreachable):
         return 3
-    if isinstance(error, Refused):
+    if isinstance(error, Refused | Blocked):
         return 4
     return 5 if isinstance(error, SandboxError) and error.code is SandboxCode.CLEANUP_FAILED else 1
 

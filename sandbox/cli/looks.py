@@ -19,7 +19,6 @@ from sandbox.text import clean
 
 __all__ = ["connect", "list_", "status"]
 
-_STATUS_SECONDS = 4.0
 _EXITS = {Level.HEALTHY: 0, Level.DEGRADED: 2, Level.UNHEALTHY: 2, Level.UNKNOWN: 3}
 
 
@@ -88,7 +87,7 @@ def status(name: str, watch: bool, interval: float, answer: Answer) -> int:
     It ends with 0 for healthy, 2 for degraded or unhealthy, 3 where a server did not answer. With --watch it draws
     over itself on a terminal, prints one block an interval in a pipe, and ends with 0.
     """
-    target = Target.of(os.environ, timeout=_STATUS_SECONDS)
+    target = Target.of(os.environ, timeout=health.DEADLINE)
     database, keys, messaging = target.database(), target.readable_keys(), target.messaging()
 
     def look() -> Health:

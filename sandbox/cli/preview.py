@@ -14,11 +14,15 @@ __all__ = ["Preview", "preview"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A sandbox and all that would go with it. `keys` is None where Redis did not say; `unknown` is why."""
+    """A sandbox and all that would go with it. `keys` is None where Redis did not say; `unknown` is why.
+
+    `dependents` are objects elsewhere that would be taken along: as long as there are any, it is not destroyed.
+    """
 
     sandbox: Sandbox
     schemas: Sequence[str]
     guilds: Sequence[str]
+    dependents: Sequence[str]
     keys: int | None
     unknown: str = ""
 
@@ -35,11 +39,18 @@ def preview(database: SqlReader, keys: KeyReader, name: str) -> Preview:
         row = registry.by_name(snapshot, name)
         if row is None:
             raise registry.not_found(name)
-        schemas, guilds = teardown.schemas_of(snapshot, row), registry.guilds(snapshot, row.id)
-        roster = registry.claimants(snapshot, str(row.id))
+        found = teardown.belongings(snapshot, row)
+        dependents = teardown.dependents(snapshot, found)
     count, unknown = None, ""
     try:
-        count = teardown.keys_of(keys, roster, row)
+        count = teardown.keys_of(keys, found.roster, row)
     except ArrakisError as error:
         unknown = str(error)
-    return Preview(sandbox=row, schemas=schemas, guilds=guilds, keys=count, unknown=unknown)
+    return Preview(
+        sandbox=row,
+        schemas=found.schemas,
+        guilds=found.guilds,
+        dependents=dependents,
+        keys=count,
+        unknown=unknown,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sandbox import lifecycle
+from sandbox import lifecycle, registry
 from sandbox.cli import show
 from sandbox.cli.ending import Refused, plain
 from sandbox.cli.options import NAME, Answer, answering
@@ -35,7 +35,7 @@ def destroy(name: str, yes: bool, dry_run: bool, answer: Answer) -> int:
     target = Target.of(os.environ)
     if dry_run:
         return _look(target.database(), target.readable_keys(), name, answer)
-    who, now = actor(os.environ), datetime.now(UTC)
+    who = actor(os.environ)
     database, keys = target.database(), target.keys()
     if not yes and not (sys.stdin and sys.stdin.isatty()):
         raise Refused(
@@ -44,9 +44,10 @@ def destroy(name: str, yes: bool, dry_run: bool, answer: Answer) -> int:
         )
     if not yes:
         seen = preview(database, keys, name)
-        print(show.preview_text(seen, who=who, now=now), file=sys.stderr)
-        if not seen.nothing:
+        print(show.preview_text(seen, who=who, now=datetime.now(UTC)), file=sys.stderr)
+        if not seen.nothing and not seen.dependents:
             _confirm(seen)
+    now = registry.time_of(database)
     return _say(lifecycle.destroy(database, keys, name, actor=who, now=now), now, answer)
 
 
@@ -58,6 +59,8 @@ def _look(database: SqlReader, keys: KeyReader, name: str, answer: Answer) -> in
         who = None
     text = show.preview_text(seen, who=who, now=datetime.now(UTC))
     answer.give(text, show.preview_document(seen), brief=text)
+    if seen.dependents:
+        return 4
     return 3 if seen.keys is None else 0
 
 

@@ -67,7 +67,7 @@ def line(listed: Listed) -> str:
     """Return a sandbox as one line of fields with tabs between them, for grep, cut and wc."""
     row = listed.sandbox
     fields = (row.name, row.status, row.owner, iso(row.expires_at) or NOTHING, len(listed.guilds), row.id)
-    schemas = ",".join(listed.schemas) or row.schema_name or NOTHING
+    schemas = ",".join(listed.schemas) or NOTHING
     return "\t".join(map(clean, (*fields, schemas)))
 
 
@@ -91,7 +91,7 @@ def listed_document(listed: Listed) -> dict[str, Any]:
 
 def rows(pairs: Sequence[tuple[str, str]]) -> str:
     """Return words and what they stand for, one under the other."""
-    return "\n".join(f"  {word:<9}{what}" for word, what in pairs)
+    return "\n".join(f"  {word:<10}{what}" for word, what in pairs)
 
 
 def created(row: Sandbox, guilds: Sequence[str], *, now: datetime) -> str:
@@ -136,6 +136,7 @@ def preview_text(seen: Preview, *, who: str | None, now: datetime) -> str:
         [
             f"{clean(row.name)} is {whose} ({state}). Destroying it takes, for good:",
             rows([("schemas", joined(seen.schemas)), ("keys", keys), ("guilds", joined(seen.guilds))]),
+            *([f"It cannot go: {joined(seen.dependents)} would be taken along."] if seen.dependents else []),
         ]
     )
 
@@ -148,6 +149,7 @@ def preview_document(seen: Preview) -> dict[str, Any]:
         "sandbox": summary(seen.sandbox),
         "schemas": list(seen.schemas),
         "guildIds": list(seen.guilds),
+        "dependents": list(seen.dependents),
         "keys": seen.keys,
         **({"warning": seen.unknown} if seen.unknown else {}),
     }

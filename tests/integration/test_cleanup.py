@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import Any
@@ -13,13 +14,11 @@ import psycopg
 import pytest
 
 from sandbox import cleanup, lifecycle, routes
-from sandbox.adapters.nats import Nats
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.cleanup import Report
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError, SandboxError, Unreachable
 from sandbox.joblog import logger
-from sandbox.model import Sandbox
 from tests.integration.world import NOW, World
 
 DEAD = Redis("redis://127.0.0.1:1/0", timeout=1)
@@ -37,16 +36,15 @@ def job(world: World, **changed: Any) -> tuple[cleanup.Job, io.StringIO]:
     parts: dict[str, Any] = {
         "database": world.database,
         "keys": world.keys,
-        "messaging": Nats(world.env["NATS_URL"]),
         "clock": lambda: LATER,
         "log": logger("CleanupProvider", level="debug", stream=said),
-        "tag": "tests",
     }
     return cleanup.Job(**(parts | changed)), said
 
 
-def run(world: World, *, orphaned: bool = False, **changed: Any) -> Report:
-    return job(world, **changed)[0].run(orphaned=orphaned)
+def run(world: World, **changed: Any) -> Report:
+    """Run a job, and return what it did; what is left for the quarantine is looked at elsewhere."""
+    return replace(job(world, **changed)[0].run(), orphans=None)
 
 
 def family(world: World, sandbox: UUID) -> set[str]:
@@ -96,18 +94,23 @@ def test_what_was_recorded_of_a_stuck_one_counts_as_progress(world: World) -> No
 
 
 @pytest.mark.parametrize("spelling", [str, lambda i: i.hex, lambda i: i.hex[:8]])
-def test_what_destroyed_sandboxes_left_behind_goes(world: World, spelling: Any) -> None:
+def test_what_destroyed_sandboxes_left_behind_is_reported_and_their_guilds_are_freed(
+    world: World, spelling: Any
+) -> None:
     by_schema, by_keys, by_guild = (world.write_row(f"left-{n}", "destroyed") for n in range(3))
     world.sql.execute("SELECT create_sandbox_schema(%s)", (spelling(by_schema),))
     world.redis.set(f"sandbox:{spelling(by_keys)}:x", 1)
     world.sql.execute("INSERT INTO sandbox_guild_mapping VALUES ('7', %s)", (by_guild,))
     world.redis.set("sandbox:route:7", str(by_guild))
-    live = world.make("live")
-    lifecycle.extend(world.database, world.keys, "live", timedelta(hours=48), actor="chani", now=NOW)
-    assert run(world) == Report(cleaned=3)
-    assert world.schemas() == {f"sandbox_{live.id}"}
-    assert world.key_names() == family(world, live.id)
+    report = job(world)[0].run()
+    assert [(each.kind, each.token) for each in report.orphans or ()] == [
+        ("schema", spelling(by_schema)),
+        ("keys", spelling(by_keys)),
+    ]
+    assert replace(report, orphans=None) == Report(finished=1)
     assert world.mapped() == {}
+    assert world.key_names() == {f"sandbox:{spelling(by_keys)}:x"}
+    assert world.schemas() == {f"sandbox_{spelling(by_schema)}"}
     assert run(world) == Report()
 
 
@@ -116,28 +119,67 @@ def test_without_redis_it_goes_on_and_the_next_run_takes_the_keys(world: World) 
     assert run(world, keys=DEAD) == Report(cleaned=3, keys_left=3)
     assert world.schemas() == set()
     assert len(world.key_names()) == 3 * (5 + 1)
-    assert run(world) == Report(cleaned=3, routes=3)
+    assert run(world) == Report(finished=3, routes=3)
+    assert run(world) == Report()
     assert world.key_names() == set()
     assert {world.status(each.id) for each in made} == {"destroyed"}
 
 
-def test_one_that_fails_does_not_stop_the_others(world: World) -> None:
+def test_one_that_fails_does_not_stop_the_others_and_is_tried_again(world: World) -> None:
     blocked, locked = world.make("a-blocked"), world.make("b-locked")
     others = [world.make(f"c-{n}") for n in range(3)]
+    world.sql.execute("UPDATE sandboxes SET expires_at = now()")
     world.sql.execute(
         f'CREATE VIEW public.watching AS SELECT id FROM "sandbox_{blocked.id}".profiles'.encode()
     )
     with psycopg.connect(world.env["DATABASE_URL"]) as reader:
         reader.execute(f'SELECT FROM "sandbox_{locked.id}".profiles'.encode())
-        running, said = job(world)
-        assert running.run() == Report(cleaned=3, failed=2)
+        running, said = job(world, clock=lambda: datetime.now(UTC))
+        assert replace(running.run(), orphans=None) == Report(cleaned=3, failed=2)
     assert {world.status(each.id) for each in others} == {"destroyed"}
-    assert world.status(blocked.id) == world.status(locked.id) == "destroying"
+    assert world.status(blocked.id) == "running"  # nothing of it was touched
+    assert len(family(world, blocked.id)) == 5
+    assert world.status(locked.id) == "destroying"
     failed = [line for line in map(json.loads, said.getvalue().splitlines()) if line["level"] == 50]
     assert {line["name"] for line in failed} == {"a-blocked", "b-locked"}
-    assert "view watching depends on" in str([line["error"] for line in failed])
+    assert "would take along view watching" in str([line["error"] for line in failed])
+    again = run(world, clock=lambda: datetime.now(UTC) + timedelta(minutes=6))
+    assert again == Report(cleaned=1, failed=1)  # still blocked, and still counted
     world.sql.execute("DROP VIEW public.watching")
-    assert run(world, clock=lambda: datetime.now(UTC) + timedelta(hours=2)).cleaned == 2
+    assert run(world, clock=lambda: datetime.now(UTC)) == Report(cleaned=1)
+
+
+def test_a_schema_too_large_for_the_lock_table_does_not_stop_the_others(world: World) -> None:
+    large = world.make("a-large")
+    world.sql.execute("UPDATE sandboxes SET expires_at = now() - interval '1 hour'")
+    world.make("b-other")
+    world.sql.execute("UPDATE sandboxes SET expires_at = now() WHERE name = 'b-other'")
+    for start in range(0, 12_000, 2_000):
+        world.sql.execute(
+            f"DO $$ BEGIN FOR n IN {start}..{start + 1999} LOOP"
+            f" EXECUTE format('CREATE TABLE %I.t%s ()', 'sandbox_{large.id}', n); END LOOP; END $$".encode()
+        )
+    try:
+        assert run(world, clock=lambda: datetime.now(UTC)) == Report(cleaned=1, failed=1)
+    finally:
+        for start in range(0, 12_000, 1_000):
+            names = ", ".join(f'"sandbox_{large.id}".t{n}' for n in range(start, start + 1000))
+            world.sql.execute(f"DROP TABLE {names}".encode())
+
+
+def test_an_end_that_never_comes_stops_nothing(world: World) -> None:
+    for number, never in enumerate(("infinity", "-infinity", "20000-01-01")):
+        made = world.write_row(f"never-{number}", "running")
+        world.sql.execute("UPDATE sandboxes SET expires_at = %s WHERE id = %s", (never, made))
+    over = world.make("over")
+    assert run(world).cleaned >= 1
+    assert world.status(over.id) == "destroyed"
+    listed = lifecycle.register_guild(world.database, world.keys, "never-0", "77", actor="chani")
+    assert listed.sandbox.expires_at is None
+    with pytest.raises(SandboxError, match="no end that could be moved"):
+        lifecycle.extend(
+            world.database, world.keys, "never-0", timedelta(hours=1), actor="chani", now=datetime.now(UTC)
+        )
 
 
 def test_a_sandbox_extended_in_the_meantime_stays(world: World) -> None:
@@ -181,27 +223,46 @@ def test_a_dead_database_is_an_error_and_touches_nothing(world: World) -> None:
 
 
 class _Dying(Postgres):
-    """A database that goes away after some transactions."""
+    """A database that goes away after some transactions; with `lives_on` only one session is ended."""
 
     left = 0
+    lives_on = False
 
     def transaction(self) -> Any:
         type(self).left -= 1
-        if type(self).left < 0:
+        if type(self).left == -1 or (type(self).left < 0 and not self.lives_on):
             raise Unreachable("PostgreSQL is gone")
         return super().transaction()
+
+    def snapshot(self) -> Any:
+        if type(self).left < 0 and not self.lives_on:
+            raise Unreachable("PostgreSQL is gone")
+        return super().snapshot()
 
 
 @pytest.mark.parametrize("lasts", [0, 1, 4, 5, 7])
 def test_a_database_that_dies_ends_the_job_and_the_next_one_does_the_rest(world: World, lasts: int) -> None:
     for number in range(4):
         world.make(f"over-{number}")
-    _Dying.left = lasts
-    report = run(world, database=_Dying(world.env["DATABASE_URL"], tag="tests"))
+    world.sql.execute("UPDATE sandboxes SET expires_at = now()")
+    _Dying.left, _Dying.lives_on = lasts, False
+    report = run(
+        world, database=_Dying(world.env["DATABASE_URL"], tag="tests"), clock=lambda: datetime.now(UTC)
+    )
     assert report.cleaned == max(0, lasts - 4)
     assert report.cleaned + report.failed == 4
-    assert run(world, clock=lambda: datetime.now(UTC) + timedelta(hours=40)).cleaned == 4 - report.cleaned
+    later = datetime.now(UTC) + timedelta(minutes=6)
+    assert run(world, clock=lambda: later).cleaned == 4 - report.cleaned
     assert world.schemas() == world.key_names() == set()
+
+
+@pytest.mark.parametrize("lasts", [1, 5])
+def test_a_session_that_is_ended_is_one_failure(world: World, lasts: int) -> None:
+    for number in range(4):
+        world.make(f"over-{number}")
+    _Dying.left, _Dying.lives_on = lasts, True
+    report = run(world, database=_Dying(world.env["DATABASE_URL"], tag="tests"))
+    assert (report.cleaned, report.failed) == (3, 1)
 
 
 def test_routes_that_the_table_contradicts_are_deleted(world: World) -> None:
@@ -218,74 +279,6 @@ def test_routes_that_the_table_contradicts_are_deleted(world: World) -> None:
         world.redis.set(f"sandbox:route:{guild}", value)
     assert run(world).routes == 3
     assert {key for key in world.key_names() if "route" in key} == {"sandbox:route:1", "sandbox:route:4"}
-
-
-@pytest.fixture
-def orphans(world: World) -> tuple[str, str, Sandbox]:
-    """A schema and a family of nobody's, and a sandbox that stays."""
-    schema, token = uuid4(), uuid4()
-    world.sql.execute("SELECT create_sandbox_schema(%s)", (str(schema),))
-    world.sql.execute(
-        "SELECT 1"
-    )  # or this session's last statement would name the schema, and so be its user
-    world.redis.execute_command(  # type: ignore[no-untyped-call]
-        "RESTORE", f"sandbox:{token}:x", 0, world_dump(world), "IDLETIME", 7200
-    )
-    live = world.make("live")
-    lifecycle.extend(world.database, world.keys, "live", timedelta(hours=48), actor="chani", now=NOW)
-    return f"sandbox_{schema}", str(token), live
-
-
-def world_dump(world: World) -> bytes:
-    """Return the payload of a key."""
-    world.redis.set("template", "x")
-    payload = world.redis.dump("template")
-    world.redis.delete("template")
-    assert isinstance(payload, bytes)
-    return payload
-
-
-def test_orphans_are_left_alone_unless_asked_for(world: World, orphans: tuple[str, str, Sandbox]) -> None:
-    before = world.schemas() | world.key_names()
-    assert run(world) == Report()
-    assert world.schemas() | world.key_names() == before
-
-
-def test_orphans_are_put_into_quarantine_never_deleted(
-    world: World, orphans: tuple[str, str, Sandbox]
-) -> None:
-    schema, token, live = orphans
-    assert run(world, orphaned=True) == Report(quarantined=2)
-    stamp = f"{LATER:%Y%m%d%H%M%S}"
-    assert world.schemas() == {f"sandbox_{live.id}", f"quarantine_{stamp}_{schema.removeprefix('sandbox_')}"}
-    assert world.key_names() == family(world, live.id) | {f"quarantine:{stamp}:sandbox:{token}:x"}
-
-
-def test_orphans_in_use_are_left_alone(world: World, orphans: tuple[str, str, Sandbox]) -> None:
-    schema, token, _ = orphans
-    world.redis.get(f"sandbox:{token}:x")
-    with psycopg.connect(world.env["DATABASE_URL"]) as reader:
-        reader.execute(f'SELECT FROM "{schema}".profiles'.encode())
-        assert run(world, orphaned=True) == Report(orphans_left=2)
-    assert schema in world.schemas()
-
-
-@pytest.mark.parametrize("dead", ["redis", "nats"])
-def test_orphans_are_left_alone_when_nobody_can_tell_who_uses_them(
-    world: World, orphans: tuple[str, str, Sandbox], dead: str
-) -> None:
-    changed: dict[str, Any] = (
-        {"keys": DEAD} if dead == "redis" else {"messaging": Nats("nats://127.0.0.1:1", timeout=1)}
-    )
-    assert run(world, orphaned=True, **changed).quarantined == 0
-    assert orphans[0] in world.schemas()
-
-
-def test_too_many_orphans_to_be_true_are_left_alone(world: World) -> None:
-    for _ in range(6):
-        world.sql.execute("SELECT create_sandbox_schema(%s)", (str(uuid4()),))
-    assert run(world, orphaned=True) == Report(orphans_left=6)
-    assert len([name for name in world.schemas() if name.startswith("sandbox_")]) == 6
 
 
 def test_a_log_level_that_does_not_exist_is_an_error() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from sandbox import lifecycle, routes
-from sandbox.adapters.nats import Nats
 from sandbox.cleanup import Job
 from sandbox.joblog import logger
 from tests.integration.world import World, request_for
@@ -52,10 +51,8 @@ def clean_up(world: World) -> None:
     Job(
         database=world.database,
         keys=world.keys,
-        messaging=Nats(world.env["NATS_URL"]),
         clock=lambda: datetime.now(UTC) + timedelta(hours=2),
         log=logger("CleanupProvider", level="silent", stream=StringIO()),
-        tag="tests",
     ).run()
 
 

@@ -1,15 +1,20 @@
 """Every change of a sandbox on real servers: all of it or nothing, safe to repeat, harmless to neighbours."""
 
+import socket
 from collections.abc import Callable
-from datetime import timedelta
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from threading import Thread, Timer
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
 
+from lab.processes import free_ports
 from sandbox import keyspace, lifecycle, routes
 from sandbox.adapters.redis import Redis
-from sandbox.errors import ArrakisError, SandboxError
+from sandbox.errors import ArrakisError, Blocked, SandboxError
 from sandbox.lifecycle import Request
 from sandbox.model import TRANSITIONS, Status
 from sandbox.naming import schema_for
@@ -147,19 +152,57 @@ def test_every_status_can_be_destroyed_by_allowed_changes(world: World, status: 
     assert all(Status(str(new)) in TRANSITIONS[Status(str(old))] for old, new in changes)
 
 
-def test_what_depends_on_a_schema_stops_its_end_and_is_named(world: World) -> None:
-    made = world.make("watched")
+def test_what_depends_on_a_schema_keeps_all_of_it(world: World) -> None:
+    made = world.make("watched", guilds=("320",))
     world.sql.execute(
         f'CREATE VIEW public.watching AS SELECT id FROM "{schema_for(made.id)}".profiles'.encode()
     )
-    with pytest.raises(SandboxError, match="SANDBOX_006: watched: view watching depends on"):
+    before = world.key_names()
+    with pytest.raises(Blocked, match="SANDBOX_006: watched: dropping"):
         lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
     assert schema_for(made.id) in world.schemas()
-    assert world.status(made.id) == "destroying"
+    assert world.status(made.id) == "running"
+    assert world.key_names() == before
+    assert world.events(made.id) == ["sandbox_created", "guild_registered"]
     world.sql.execute("DROP VIEW public.watching")
     lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
     assert world.status(made.id) == "destroyed"
-    assert world.events(made.id).count("sandbox_destroying") == 2
+
+
+def test_a_session_in_another_time_zone_does_not_move_the_limit(world: World) -> None:
+    made = world.make("zoned")
+    created = datetime(2026, 10, 24, 12, tzinfo=UTC)  # the night after, Berlin's clocks go back
+    world.sql.execute(
+        "UPDATE sandboxes SET created_at = %s, expires_at = %s WHERE id = %s",
+        (created, created + 24 * HOUR, made.id),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGTZ", "Europe/Berlin")
+        row = lifecycle.extend(
+            world.database, world.keys, "zoned", 200 * HOUR, actor="c", now=created
+        ).sandbox
+    assert row.expires_at == created + 168 * HOUR
+    ends = (
+        "SELECT details->>'to' FROM sandbox_audit_log WHERE sandbox_id = %s AND event_type = 'ttl_extended'"
+    )
+    assert world.one(ends, made.id) == "2026-10-31T12:00:00+00:00"
+
+
+def test_a_schema_in_another_case_belongs_to_the_row_that_names_it(world: World) -> None:
+    other, live = uuid4(), world.write_row("case-live", "running")
+    head = other.hex[:8]
+    world.sql.execute(
+        "UPDATE sandboxes SET schema_name = %s WHERE id = %s", (f"sandbox_{head.upper()}", live)
+    )
+    world.sql.execute(
+        "INSERT INTO sandboxes (id, name, owner, status, schema_name, expires_at)"
+        " VALUES (%s, 'case-other', 'liet', 'running', 'elsewhere-case', now())",
+        (other,),
+    )
+    world.sql.execute("SELECT create_sandbox_schema(%s)", (head,))
+    done = lifecycle.destroy(world.database, world.keys, "case-other", actor="chani", now=NOW)
+    assert done.schemas == []
+    assert f"sandbox_{head}" in world.schemas()
 
 
 def test_without_redis_a_sandbox_goes_and_its_keys_are_left(world: World) -> None:
@@ -222,6 +265,40 @@ def test_without_redis_a_registration_stands_and_says_what_is_unsettled(world: W
     change = lifecycle.register_guild(world.database, dead, "settled", "430", actor="chani")
     assert "Redis" in str(change.unsettled)
     assert world.mapped()["430"] == made.id
+
+
+def test_a_redis_that_is_away_for_a_moment_is_waited_for(world: World) -> None:
+    made = world.make("patient")
+    world.redis.set("sandbox:route:431", routes.NOWHERE)
+    [port] = free_ports(1)
+    with ExitStack() as ends:
+        back = Timer(0.3, forward, args=(port, urlsplit(world.env["REDIS_URL"]).port, ends))
+        back.start()
+        away = Redis(f"redis://127.0.0.1:{port}/0")
+        change = lifecycle.register_guild(world.database, away, "patient", "431", actor="chani")
+        back.join()
+    assert change.unsettled is None
+    assert routes.look_up(world.database, world.keys, "431").sandbox == made.id
+
+
+def forward(port: int, to: int, ends: ExitStack) -> None:
+    """Take one connection on a port and hand it on, until what was entered into `ends` is closed."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        here, _ = listener.accept()
+    there = socket.create_connection(("127.0.0.1", to))
+    for one, other in ((here, there), (there, here)):
+        pump = Thread(target=_pump, args=(one, other))
+        pump.start()
+        ends.callback(pump.join)
+    for end in (here, there):
+        ends.enter_context(end)
+        ends.callback(end.shutdown, socket.SHUT_RDWR)
+
+
+def _pump(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
 
 
 def test_extending_adds_up_to_the_limit_and_no_further(world: World) -> None:

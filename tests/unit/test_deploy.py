@@ -398,6 +398,8 @@ def test_a_jobs_role_allows_exactly_the_calls_that_the_job_makes(
     monkeypatch.setattr(metrics, "measure", lambda *_, **__: {"ActiveSandboxCount": Known(value=3)})
     monkeypatch.setattr(metrics, "orphans", lambda *_: [])
     monkeypatch.setattr(jobs, "Job", _NothingIsDue)
+    monkeypatch.setattr(jobs, "_clock_of", lambda _: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     target = Environment(
         name="production",
         database_url="postgresql://nowhere.invalid/x",
@@ -406,9 +408,9 @@ def test_a_jobs_role_allows_exactly_the_calls_that_the_job_makes(
         region="eu-central-1",
     )
     runs = {
-        "cleanup": lambda: jobs.cleanup(target, orphaned=False, timeout=1),
-        "orphan-detection": lambda: jobs.orphan_detection(target, timeout=1),
-        "publish-metrics": lambda: jobs.publish_metrics(target, timeout=1),
+        "cleanup": lambda: jobs.cleanup(lambda: target, named="production", orphaned=False, timeout=1),
+        "orphan-detection": lambda: jobs.orphan_detection(lambda: target, timeout=1),
+        "publish-metrics": lambda: jobs.publish_metrics(lambda: target, timeout=1),
     }
     assert runs[job]() == Exit.HEALTHY
     policy = (
@@ -422,13 +424,14 @@ def test_a_jobs_role_allows_exactly_the_calls_that_the_job_makes(
 
 
 class _NothingIsDue:
-    """In the clean-up's place: the real one is given PostgreSQL, Redis and NATS, and no AWS at all."""
+    """In the clean-up's place: the real one is given PostgreSQL and Redis, and no AWS at all."""
+
+    redis_answers = True
 
     def __init__(self, *_: object, **__: object) -> None:
         self.report = Report()
 
-    def run(self, *, orphaned: bool) -> Report:
-        assert not orphaned
+    def run(self) -> Report:
         return self.report
 
 

@@ -296,9 +296,9 @@ def test_a_listed_sandbox_is_one_line_of_seven_fields(name: str) -> None:
     assert fields[0].isprintable()
 
 
-def test_a_listed_sandbox_without_a_schema_shows_the_one_that_its_row_names() -> None:
+def test_a_listed_sandbox_without_a_schema_shows_none_whatever_its_row_names() -> None:
     listed = Listed(sandbox=row(schema_name="pending_x", expires_at=None), guilds=(), schemas=())
-    assert show.line(listed).split("\t")[3:] == ["-", "0", str(ID), "pending_x"]
+    assert show.line(listed).split("\t")[3:] == ["-", "0", str(ID), "-"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_report_begins_with_the_answer(found: Health | Blind, level: str) -> N
 def test_a_report_says_what_was_looked_at() -> None:
     found = healthy(Level.DEGRADED, guilds=("7", "8"))
     assert "  degraded   look0    so (4 ms)" in report.text(found).splitlines()
-    assert "  guilds   7, 8" in report.text(found).splitlines()
+    assert "  guilds    7, 8" in report.text(found).splitlines()
     document = report.document(found)
     assert document["checks"] == [
         {"name": "look0", "level": "degraded", "message": "so", "milliseconds": 4.2}
@@ -344,11 +344,22 @@ def test_a_report_says_what_was_looked_at() -> None:
     [("chani", "is chani's ("), ("stilgar", "is chani's, not yours ("), (None, "is chani's (")],
 )
 def test_a_preview_points_out_another_owner(who: str | None, whose: str) -> None:
-    seen = Preview(sandbox=row(), schemas=["sandbox_x"], guilds=["1"], keys=None, unknown="Redis is down")
+    seen = Preview(
+        sandbox=row(), schemas=["sandbox_x"], guilds=["1"], dependents=[], keys=None, unknown="Redis is down"
+    )
     text = show.preview_text(seen, who=who, now=NOW)
     assert whose in text
-    assert "keys     cannot tell: Redis is down" in text
+    assert "keys      cannot tell: Redis is down" in text
+    assert "cannot go" not in text
     assert show.preview_document(seen)["keys"] is None
+
+
+def test_a_preview_says_what_would_be_taken_along() -> None:
+    seen = Preview(sandbox=row(), schemas=["sandbox_x"], guilds=(), dependents=["view v", "table t"], keys=1)
+    assert show.preview_text(seen, who=None, now=NOW).endswith(
+        "It cannot go: view v, table t would be taken along."
+    )
+    assert show.preview_document(seen)["dependents"] == ["view v", "table t"]
 
 
 @pytest.mark.parametrize(
@@ -361,7 +372,10 @@ def test_a_preview_points_out_another_owner(who: str | None, whose: str) -> None
     ],
 )
 def test_nothing_is_left_only_where_that_is_certain(status: Status, keys: int | None, nothing: bool) -> None:
-    assert Preview(sandbox=row(status=status), schemas=(), guilds=(), keys=keys).nothing is nothing
+    assert (
+        Preview(sandbox=row(status=status), schemas=(), guilds=(), dependents=(), keys=keys).nothing
+        is nothing
+    )
 
 
 @pytest.mark.parametrize(
