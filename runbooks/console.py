@@ -199,6 +199,7 @@ def _state_dir() -> Path:
 
 
 def note(text: str) -> None:
+    """Print a line for the operator on stderr, so that stdout holds the answer alone."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +36,7 @@ from sandbox.streams import (
     publish,
     read,
 )
+from tests.integration.messaging import by_hand
 
 T = TypeVar("T")
 SANDBOX, EVENTS = expected_streams()
@@ -43,19 +44,6 @@ WORKERS, ROUTER = expected_consumers()
 ALL = (SANDBOX, EVENTS, WORKERS, ROUTER)
 TRIPLE: tuple[Config, ...] = (*expected_streams(3), WORKERS, ROUTER)
 SOON = 1.5  # seconds; without a deadline of its own the adapter would wait for ten
-
-
-def by_hand(url: str, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Do something with nats-py, beside the library."""
-
-    async def connected() -> T:
-        client = await nats.connect(url, connect_timeout=2, allow_reconnect=False)
-        try:
-            return await work(client)
-        finally:
-            await client.close()
-
-    return asyncio.run(connected())
 
 
 CALLS: list[Callable[[Nats], object]] = [

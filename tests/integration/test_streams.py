@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
@@ -34,6 +33,7 @@ from sandbox.streams import (
     read,
     subject_of,
 )
+from tests.integration.messaging import by_hand
 
 T = TypeVar("T")
 SANDBOX, EVENTS = expected_streams()
@@ -77,19 +77,6 @@ def url(request: pytest.FixtureRequest) -> str:
 def newest(embedded: control.Lab) -> str:
     """The address of an empty server that knows "create only"."""
     return emptied(embedded.env["NATS_URL"])
-
-
-def by_hand(url: str, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Do something with nats-py, beside the library."""
-
-    async def connected() -> T:
-        client = await nats.connect(url, connect_timeout=2, allow_reconnect=False)
-        try:
-            return await work(client)
-        finally:
-            await client.close()
-
-    return asyncio.run(connected())
 
 
 def in_jetstream(url: str, work: Callable[[JetStreamContext], Awaitable[T]]) -> T:
