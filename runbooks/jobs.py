@@ -10,16 +10,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from logging import Logger
 from typing import Any
 
 from runbooks import rb_sb_003
+from runbooks.engine.apply import Result
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
-from runbooks.engine.model import Action, Finding
+from runbooks.engine.lease import given_back
+from runbooks.engine.model import Action, Finding, Severity
 from runbooks.engine.operate import Operator
 from runbooks.engine.systems import Readers, readers, writers
 from sandbox import metrics, registry
@@ -47,38 +49,43 @@ def cleanup(target: Target, *, named: str, orphaned: bool, timeout: float) -> Ex
     log = _log("CleanupProvider")
     orphaned = orphaned or os.environ.get("CLEANUP_ORPHANED", "").lower() == "true"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the report is printed
-    began, report, code = time.monotonic(), Report(failed=1), Exit.ERROR  # silence would look like health
-
-    def clean() -> Exit:
-        nonlocal report
-        environment = target()
-        write = writers(environment, tag=_tag("cleanup"), timeout=timeout)
-        about = fields(
-            environment=environment.name, database=write.sql.host, redis=write.keys.host, orphaned=orphaned
-        )
-        log.info("Starting sandbox cleanup job", extra=about)
-        job = Job(write.sql, write.keys, clock=_clock_of(write.sql), log=log)
-        report = job.report
-        try:
-            job.run()
-        except ArrakisError:
-            report.failed += 1
-            raise
-        left = _put_away(environment, report, log, orphaned=orphaned, timeout=timeout)
-        if report.failed or report.keys_left or left:
-            return Exit.PARTLY
-        return Exit.HEALTHY if job.redis_answers else Exit.UNKNOWN
-
+    began, reports = (
+        time.monotonic(),
+        [Report(failed=1)],
+    )  # if it cannot even begin: silence would look like health
     try:
-        code = _guarded(log, clean)
+        return _guarded(log, lambda: _clean(target(), reports, log, orphaned=orphaned, timeout=timeout))
     finally:
-        took = time.monotonic() - began
-        _emit(report, took, named)
-        counts = {
-            name: getattr(report, name) for name in ("cleaned", "failed", "keys_left", "finished", "routes")
-        }
-        log.info("Sandbox cleanup job finished", extra=fields(**counts, seconds=round(took, 3)))
-    return code
+        seconds = time.monotonic() - began
+        _emit(reports[-1], seconds, named)
+        done = asdict(replace(reports[-1], orphans=None))
+        log.info("Sandbox cleanup job finished", extra=fields(**done, seconds=round(seconds, 3)))
+
+
+def _clean(
+    environment: Environment, reports: list[Report], log: Logger, *, orphaned: bool, timeout: float
+) -> Exit:
+    """Run the job and put away what it may not delete. Its report is added to the others as soon as there is one."""
+    write = writers(environment, tag=_tag("cleanup"), timeout=timeout)
+    about = fields(
+        environment=environment.name, database=write.sql.host, redis=write.keys.host, orphaned=orphaned
+    )
+    log.info("Starting sandbox cleanup job", extra=about)
+    job = Job(write.sql, write.keys, clock=_clock_of(write.sql), log=log)
+    spared = given_back(write.sql, within=_GIVEN_BACK)
+    reports.append(job.report)
+    try:
+        report = job.run(spared=spared)
+    except Exception:
+        job.report.failed += 1
+        raise
+    put_away = Exit.HEALTHY
+    if any(orphaned or each.placement.sandboxes for each in report.orphans or ()):
+        propose = partial(_proposal, orphaned=orphaned, spared=spared)
+        put_away = _put_away(environment, propose, log, timeout=timeout)
+    if report.failed or report.keys_left:
+        return Exit.PARTLY
+    return put_away if job.redis_answers else Exit.UNKNOWN
 
 
 def orphan_detection(target: Target, *, timeout: float) -> Exit:
@@ -121,53 +128,44 @@ def publish_metrics(target: Target, *, timeout: float) -> Exit:
     return _guarded(log, publish)
 
 
-def _put_away(
-    environment: Environment, report: Report, log: Logger, *, orphaned: bool, timeout: float
-) -> int:
-    """Put into quarantine what destroyed sandboxes left and, if asked for, what never had a row; return what is undone.
+def _put_away(environment: Environment, propose: Callable[..., Any], log: Logger, *, timeout: float) -> Exit:
+    """Put into quarantine what destroyed sandboxes left and, if asked for, what never had a row.
 
-    What somebody uses is left alone, and so is what an operator gave back by an undo.
+    What somebody uses is left alone and, for 72 h, what an operator gave back by an undo. Partly where something could
+    not be put away, unknown where nobody can tell who uses it.
     """
-    wanted = [each for each in report.orphans or () if orphaned or each.placement.sandboxes]
-    if not wanted:
-        return 0
-    operator = Operator(
-        environment,
-        timeout=timeout,
-        progress=lambda done: log.info(
-            "Quarantine", extra=fields(orphan=done.action.resource.id, reason=done.reason, phase=done.phase)
-        ),
-    )
+    runbook = replace(rb_sb_003.RUNBOOK, gather=_gather, propose=propose)
     try:
-        runbook = replace(
-            rb_sb_003.RUNBOOK,
-            gather=_gather,
-            propose=partial(_proposal, orphaned=orphaned, given_back=operator.given_back(_GIVEN_BACK)),
-        )
+        operator = Operator(environment, timeout=timeout, progress=partial(_tell, log))
         found = operator.diagnose(runbook)
         for finding in found.findings:
             if finding.check == "left alone":
                 log.warning("Orphan left alone", extra=fields(reason=finding.summary))
         if found.plan is None:
-            return 0
+            asked = [each for each in found.findings if each.check != "alarm"]
+            return Exit.UNKNOWN if any(each.severity is Severity.UNKNOWN for each in asked) else Exit.HEALTHY
         few = _FEW if len(found.plan.actions) <= _FEW else None
         outcome = operator.apply(found.plan, runbook, ask=_nobody, max_targets=few)
     except ArrakisError as error:  # refused by a guard, another operator at work, no right to keep a journal
-        log.error("Remains and orphans left alone", extra=fields(count=len(wanted), error=error))
-        return len(wanted)
+        log.error("Remains and orphans left alone", extra=fields(error=error))
+        return Exit.PARTLY
     log.warning("Put into quarantine", extra=fields(run=outcome.run, undo=f"invoke undo --run {outcome.run}"))
-    return sum(not result.settled for result in outcome.results)
+    return Exit.HEALTHY if outcome.exit is Exit.HEALTHY else Exit.PARTLY
+
+
+def _tell(log: Logger, done: Result) -> None:
+    log.info("Quarantine", extra=fields(orphan=done.action.resource.id, reason=done.reason, phase=done.phase))
 
 
 def _proposal(
-    facts: rb_sb_003.Facts, *, drop: bool, orphaned: bool, given_back: frozenset[str]
+    facts: rb_sb_003.Facts, *, drop: bool, orphaned: bool, spared: frozenset[str]
 ) -> tuple[list[Action], list[Finding]]:
     """Of what RB-SB-003 proposes, what destroyed sandboxes left, or all of it; nothing that was given back. Pure."""
     actions, left = rb_sb_003.propose(facts, drop=drop)
     seen = rb_sb_003.Orphans.of(facts)
     explained = {where.name for _, where in (*seen.schemas, *seen.families) if where.sandboxes}
     chosen = [action for action in actions if orphaned or action.resource.id in explained]
-    return [action for action in chosen if action.resource.id not in given_back], left
+    return [action for action in chosen if action.resource.id not in spared], left
 
 
 def _gather(read: Readers, **more: Any) -> rb_sb_003.Facts:

@@ -42,7 +42,7 @@ class Gate:
     def user_of(self, token: str, schema: str | None) -> str | None:
         """Say who owns or uses a token's resources, or did in the last 15 minutes; None if nobody."""
         with self.read.sql.snapshot() as snapshot:
-            placement = registry.claimants(snapshot, [token]).place_family(token)
+            placement = registry.claimants(snapshot, tokens=[token]).place_family(token)
         if placement.standing is not Standing.ORPHAN:
             return placement.reason
         read, also = self.read, [schema] if schema else []
@@ -212,7 +212,7 @@ class DeleteKeys:
         """Say who uses it; of what is parked, whether a sandbox owns its id again."""
         if action.before.get("stamp"):
             with self._gate.read.sql.snapshot() as snapshot:
-                placement = registry.claimants(snapshot, [_token(action)]).place_family(_token(action))
+                placement = registry.claimants(snapshot, tokens=[_token(action)]).place_family(_token(action))
             return None if placement.standing is Standing.ORPHAN else placement.reason
         return self._gate.user_of(_token(action), None)
 

@@ -10,20 +10,19 @@ quarantine, where it can be given back.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sandbox import keyspace, registry, routes, schemas, teardown
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError, Blocked, Busy, Unreachable
 from sandbox.joblog import fields
 from sandbox.keyspace import Survey
 from sandbox.model import Sandbox, Status
-from sandbox.naming import token_of_schema
 from sandbox.orphans import Orphan, find_orphans
-from sandbox.ports import KeyWriter, SqlSnapshot, SqlWriter
+from sandbox.ports import KeyWriter, SqlSnapshot, SqlTransaction, SqlWriter
 from sandbox.teardown import Condemned
 
 __all__ = ["ACTOR", "Job", "Report"]
@@ -70,19 +69,23 @@ class Job:
         """Take the systems. Nothing is read before `run`."""
         self._database, self._keys, self._clock, self._log = database, keys, clock, log
         self.redis_answers = True
+        self._passed_over = 0  # not due any more when their turn came, or taken by somebody else
         self.report = Report()
 
-    def run(self) -> Report:
-        """Clean up what is due. Raises Unreachable, Denied or Missing where the database cannot be read at all."""
+    def run(self, *, spared: Collection[str] = ()) -> Report:
+        """Clean up what is due; keys of these tokens, which an operator gave back, are not deleted.
+
+        Raises Unreachable, Denied or Missing where the database cannot be read at all.
+        """
         survey = self._survey()
-        seen = self._look(survey)
+        seen = self._look(survey, spared)
         self._log.info("Sandboxes due for cleanup", extra=fields(count=len(seen.due)))
         try:
             for start in range(0, len(seen.due), _BATCH):
                 self._clean(seen.due[start : start + _BATCH])
             self._finish(seen)
         except Unreachable as error:
-            self.report.failed = max(1, len(seen.due) - self.report.cleaned)
+            self.report.failed = max(1, len(seen.due) - self.report.cleaned - self._passed_over)
             self._log.critical("Database is gone: cleanup ends here", extra=fields(error=error))
             return self.report
         if survey and self.redis_answers:
@@ -96,23 +99,24 @@ class Job:
             self._lose_redis(error)
             return None
 
-    def _look(self, survey: Survey | None) -> _Seen:
+    def _look(self, survey: Survey | None, spared: Collection[str]) -> _Seen:
         families = survey.families if survey else {}
         with self._database.snapshot() as snapshot:
             names = schemas.names(snapshot)
-            tokens = [token for name in names if (token := token_of_schema(name))]
-            roster = registry.claimants(snapshot, [*tokens, *families])
+            roster = registry.claimants(snapshot, schemas=names, tokens=families)
             due, mapped = self._over(snapshot), registry.mapped_destroyed(snapshot)
-            unfinished = registry.unfinished(snapshot)
-        orphans = find_orphans(roster, names, families)
-        owners = {orphan.token: owner.id for orphan in orphans if (owner := orphan.placement.owner)}
-        keyed = [row for row in unfinished if row.id in {owners.get(token) for token in families}]
-        mine = {row.id for row in keyed}
+            left = {row.id: row for row in registry.unfinished(snapshot)}
+        keyed: dict[UUID, Sandbox] = {}
+        orphans: list[Orphan] = []
+        for orphan in find_orphans(roster, names, families):
+            owner = orphan.placement.owner
+            if orphan.kind == "keys" and owner and owner.id in left and orphan.token not in spared:
+                keyed[owner.id] = left[owner.id]
+            else:
+                orphans.append(orphan)
         if survey:
-            self.report.orphans = [
-                each for each in orphans if each.kind == "schema" or owners.get(each.token) not in mine
-            ]
-        return _Seen(due=due, keyed=keyed, mapped=mapped)
+            self.report.orphans = orphans
+        return _Seen(due=due, keyed=list(keyed.values()), mapped=mapped)
 
     def _over(self, snapshot: SqlSnapshot, id: UUID | None = None) -> list[Sandbox]:
         now = self._clock()
@@ -133,30 +137,56 @@ class Job:
                     self._database, each, actor=ACTOR, at=self._clock(), keys_left=keys is None
                 )
                 gone = keys.get(each.sandbox.id, 0) if keys is not None else None
-                self.report.cleaned += razed.ended  # or somebody else was faster
+                self.report.cleaned += razed.ended
                 self.report.keys_left += razed.ended and keys is None
+                self._passed_over += not razed.ended  # somebody else was faster
                 self._log.info(
                     "Sandbox cleaned up", extra=fields(each.sandbox, schemas=razed.schemas, keys=gone)
                 )
 
     def _take(self, row: Sandbox) -> Condemned | None:
-        """Take a sandbox, if it still is due: it may have been extended, or another job may have it."""
-        now = self._clock()
+        """Take a sandbox, if it still is due: it may have been extended, or somebody else may have it."""
+        try:
+            with self._database.transaction() as transaction:
+                held = self._held(transaction, row)
+                return teardown.condemn(transaction, held, actor=ACTOR, at=self._clock()) if held else None
+        except Busy as error:
+            self._passed_over += 1
+            self._log.warning("Sandbox is held by somebody else", extra=fields(row, error=error))
+            return None
+        except Blocked:
+            self._end_events(row)
+            raise
+
+    def _held(self, transaction: SqlTransaction, row: Sandbox) -> Sandbox | None:
+        """Hold a row that is due, and let it be expired if it was running; None if it is not due any more."""
+        held = registry.locked(transaction, id=row.id)
+        if not self._over(transaction, row.id):
+            self._passed_over += 1
+            self._log.debug("Sandbox is not due any more", extra=fields(held, status=held.status))
+            return None
+        if held.status is Status.RUNNING:
+            held = registry.change_status(transaction, held, Status.EXPIRED, actor=ACTOR, at=self._clock())
+        return held
+
+    def _end_events(self, row: Sandbox) -> None:
+        """Let a sandbox that is over, and cannot go, get no more events."""
         with self._database.transaction() as transaction:
-            held = registry.locked(transaction, id=row.id)
-            if not self._over(transaction, row.id):
-                self._log.debug("Sandbox is not due any more", extra=fields(held, status=held.status))
-                return None
-            if held.status is Status.RUNNING:
-                held = registry.change_status(transaction, held, Status.EXPIRED, actor=ACTOR, at=now)
-            return teardown.condemn(transaction, held, actor=ACTOR, at=now)
+            held = self._held(transaction, row)
+            guilds = registry.guilds(transaction, row.id) if held else []
+        routes.forget(self._keys, guilds)
 
     def _clear(self, condemned: Sequence[Condemned]) -> Mapping[UUID, int] | None:
-        """Delete routes and keys; return how many keys each had, or None: without Redis they are left."""
+        """Delete routes and keys; return how many keys each had, or None: they are left for the next run."""
         if not condemned or not self.redis_answers:
             return {} if self.redis_answers else None
-        with self._database.snapshot() as snapshot:
-            roster = registry.claimants(snapshot, [str(each.sandbox.id) for each in condemned])
+        try:
+            with self._database.snapshot() as snapshot:
+                roster = registry.claimants(snapshot, tokens=[str(each.sandbox.id) for each in condemned])
+        except ArrakisError as error:
+            self._log.error("Keys are left: nobody can tell whose they are", extra=fields(error=error))
+            self._insist_on_database(error)
+            return None
         try:
             return teardown.clear(self._keys, roster, condemned)
         except ArrakisError as error:
@@ -165,21 +195,19 @@ class Job:
 
     def _finish(self, seen: _Seen) -> None:
         """Take away what was left of destroyed sandboxes: mappings, and keys that are known to have been left."""
-        ended: list[Condemned] = []
         for row in seen.mapped:
-            with self._isolated(row, "end mappings"), self._database.transaction() as transaction:
-                held = registry.locked(transaction, id=row.id)
-                guilds = tuple(registry.guilds(transaction, row.id))
-                transaction.execute("write/registry/unmap_guilds", id=row.id)
-                ended.append(Condemned(sandbox=held, guilds=guilds))
-        routes.forget(self._keys, [guild for each in ended for guild in each.guilds])
+            with self._isolated(row, "end mappings"):
+                with self._database.transaction() as transaction:
+                    registry.locked(transaction, id=row.id)
+                    guilds = registry.guilds(transaction, row.id)
+                    transaction.execute("write/registry/unmap_guilds", id=row.id)
+                routes.forget(self._keys, guilds)
+                self.report.finished += 1
         gone = self._clear([Condemned(sandbox=row, guilds=()) for row in seen.keyed])
-        finished = {each.sandbox.id for each in ended} | (gone or {}).keys()
-        self.report.finished = len(finished)
-        if finished:
-            self._log.info(
-                "Destroyed sandboxes finished", extra=fields(sandboxIds=sorted(map(str, finished)))
-            )
+        for row in seen.keyed if gone is not None else ():
+            with self._isolated(row, "finish"):
+                teardown.finish(self._database, row, actor=ACTOR)
+                self.report.finished += 1
 
     def _settle_routes(self, survey: Survey) -> None:
         """Delete cached routes that are not what the table says: of what was changed while Redis was away."""
@@ -200,8 +228,12 @@ class Job:
         except ArrakisError as error:
             self.report.failed += 1
             self._log.error("Sandbox cleanup failed", extra=fields(row, step=step, error=error))
-            if isinstance(error, Unreachable):
-                registry.time_of(self._database)  # one session may have been ended; raises if it is all of it
+            self._insist_on_database(error)
+
+    def _insist_on_database(self, error: ArrakisError) -> None:
+        """Raise Unreachable if the database is gone: one session alone may have been ended."""
+        if isinstance(error, Unreachable):
+            registry.time_of(self._database)
 
     def _lose_redis(self, error: ArrakisError) -> None:
         self.redis_answers = False

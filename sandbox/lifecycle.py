@@ -195,7 +195,7 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
         condemned = teardown.condemn(
             transaction, registry.locked(transaction, name=name), actor=actor, at=now
         )
-        roster = registry.claimants(transaction, [str(condemned.sandbox.id)])
+        roster = registry.claimants(transaction, tokens=[str(condemned.sandbox.id)])
     unsettled, deleted = None, 0
     try:
         deleted = teardown.clear(keys, roster, [condemned]).get(condemned.sandbox.id, 0)
@@ -203,11 +203,15 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
         unsettled = error
     try:
         razed = teardown.raze(database, condemned, actor=actor, at=now, keys_left=unsettled is not None)
-    except SandboxError:
-        raise
     except ArrakisError as error:
-        hint = error.hint if isinstance(error, Busy) else "repeat it: it takes up where it stopped"
+        hint = (
+            error.hint
+            if isinstance(error, Busy | SandboxError)
+            else "repeat it: it takes up where it stopped"
+        )
         raise SandboxError(SandboxCode.CLEANUP_FAILED, f"{name}: {error}", hint=hint) from error
+    if deleted and not condemned.sandbox.live:
+        teardown.finish(database, condemned.sandbox, actor=actor)
     gone_at = condemned.sandbox.destroyed_at or now
     return Destroyed(
         sandbox=replace(condemned.sandbox, status=Status.DESTROYED, destroyed_at=gone_at),

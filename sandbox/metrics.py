@@ -9,7 +9,6 @@ from datetime import datetime
 
 from sandbox import keyspace, registry, schemas
 from sandbox.facts import Fact, Known, gather
-from sandbox.naming import token_of_schema
 from sandbox.orphans import Orphan, find_orphans
 from sandbox.ports import AwsWriter, KeyReader, SqlReader
 
@@ -45,8 +44,7 @@ def orphans(database: SqlReader, keys: KeyReader) -> list[Orphan]:
     families = keyspace.survey(keys).families
     with database.snapshot() as snapshot:  # after the keys: a sandbox that is born meanwhile is known by then
         names = schemas.names(snapshot)
-        tokens = [token for name in names if (token := token_of_schema(name))]
-        roster = registry.claimants(snapshot, [*tokens, *families])
+        roster = registry.claimants(snapshot, schemas=names, tokens=families)
     return find_orphans(roster, names, families)
 
 

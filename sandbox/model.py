@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -76,6 +76,8 @@ class Sandbox:
         """Read what the drivers hand over: the status as text, the metadata in either form."""
         object.__setattr__(self, "status", Status(self.status))
         object.__setattr__(self, "metadata", _as_object(self.metadata))
+        # What fits no datetime is read as None. Nothing is older than this, so it may live no longer, and is never young.
+        object.__setattr__(self, "created_at", self.created_at or datetime.fromtimestamp(0, UTC))
 
     @property
     def live(self) -> bool:

@@ -64,12 +64,8 @@ class SqlTransaction(SqlSnapshot, Protocol):
         """Rename a schema."""
         ...
 
-    def lock_tables(self, schema: str) -> None:
-        """Keep everybody else from a schema's tables until the transaction ends. Raises Busy if somebody uses one."""
-        ...
-
     def drop_schema(self, name: str) -> None:
-        """Drop a schema and what is in it. Raises Busy if objects elsewhere depend on it."""
+        """Drop a schema and, with CASCADE, what rests on it. Raises Busy at once if anybody uses it."""
         ...
 
 

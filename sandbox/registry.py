@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sandbox.errors import Conflict, SandboxCode, SandboxError
 from sandbox.model import Sandbox, Status, may_become
-from sandbox.naming import schema_for
+from sandbox.naming import schema_for, token_of_schema
 from sandbox.orphans import Roster
 from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction
 
@@ -90,20 +90,22 @@ def roster(snapshot: SqlSnapshot) -> Roster:
     return Roster(snapshot.rows("read/registry/sandboxes", Sandbox))
 
 
-def claimants(snapshot: SqlSnapshot, tokens: Iterable[str]) -> Roster:
-    """Return the sandboxes, destroyed ones too, that these tokens (ids, or starts of one) could belong to."""
-    wanted = list(tokens)
-    heads = {token.lower().replace("-", "")[:8] for token in wanted}
+def claimants(snapshot: SqlSnapshot, *, schemas: Iterable[str] = (), tokens: Iterable[str] = ()) -> Roster:
+    """Return the sandboxes, destroyed ones too, that these schemas, or tokens of keys, could belong to."""
+    names = {*schemas, *map(schema_for, tokens)}
+    names = {
+        name for name in names if "\0" not in name
+    }  # a key may hold anything, a name in PostgreSQL no NUL
+    heads = {(token_of_schema(name) or "").lower().replace("-", "")[:8] for name in names}
     ids = sorted(head for head in heads if _HEAD.fullmatch(head))
-    names = [schema_for(token) for token in wanted]
     return Roster(
         snapshot.rows(
             "read/registry/claimants",
             Sandbox,
             least=[UUID(head + "0" * 24) for head in ids],
             most=[UUID(head + "f" * 24) for head in ids],
-            schemas=names,
-            lowered=[name.lower() for name in names],
+            schemas=sorted(names),
+            lowered=sorted({name.lower() for name in names}),
         )
     )
 

@@ -93,7 +93,8 @@ def cached(keys: KeyReader, guilds: Iterable[str]) -> Mapping[str, str]:
 
 def mapped(snapshot: SqlSnapshot, guilds: Iterable[str]) -> Mapping[str, UUID]:
     """Return the running sandbox that each of these guilds is mapped to; those without one are left out."""
-    rows = snapshot.rows("read/routes/mapped", _Mapping, guilds=list(guilds))
+    wanted = [guild for guild in guilds if "\0" not in guild]  # a key may hold one, a mapping cannot
+    rows = snapshot.rows("read/routes/mapped", _Mapping, guilds=wanted)
     return {row.guild_id: row.sandbox_id for row in rows}
 
 

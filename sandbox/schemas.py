@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sandbox.errors import ArrakisError, Denied
+from sandbox.errors import ArrakisError, Blocked, Denied, SandboxCode
 from sandbox.model import Sandbox, Schema
 from sandbox.naming import SCHEMA_PREFIX
 from sandbox.orphans import Standing
@@ -18,8 +18,10 @@ __all__ = [
     "SchemaUser",
     "census",
     "dependents",
+    "drop",
     "drop_orphan",
     "holding_orphan",
+    "insist_on_no_dependents",
     "last_activity",
     "named",
     "names",
@@ -123,7 +125,7 @@ def holding_orphan(database: SqlWriter, token: str, *, fence: Fence) -> Iterator
     with database.transaction() as transaction:
         fence(transaction)
         transaction.execute("write/schemas/hold_rows")
-        placement = claimants(transaction, [token]).place_family(token)
+        placement = claimants(transaction, tokens=[token]).place_family(token)
         if placement.standing is not Standing.ORPHAN:
             raise ArrakisError(f"{token} is not an orphan any more: {placement.reason}")
         yield transaction
@@ -136,11 +138,29 @@ def rename_orphan(database: SqlWriter, old: str, new: str, *, token: str, fence:
 
 
 def drop_orphan(database: SqlWriter, name: str, *, token: str, fence: Fence) -> None:
-    """Drop an orphaned schema for good, under the same conditions."""
+    """Drop an orphaned schema for good, under the same conditions. Raises Blocked as `drop` does."""
     with holding_orphan(database, token, fence=fence) as transaction:
-        if outside := dependents(transaction, name):
-            raise ArrakisError(f"{', '.join(outside)} depends on {name}, and would go with it")
+        drop(transaction, [name])
+
+
+def drop(transaction: SqlTransaction, names: Sequence[str]) -> None:
+    """Drop schemas. Raises Blocked where CASCADE would take anything else along, or empty it; Busy where one is in use.
+
+    The drop waits for nobody: whoever holds a lock may be about to commit a view that was not there when it was asked.
+    """
+    insist_on_no_dependents(transaction, names)
+    for name in names:
         transaction.drop_schema(name)
+
+
+def insist_on_no_dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> None:
+    """Raise Blocked where anything elsewhere rests on what is in these schemas."""
+    if outside := [each for name in names for each in dependents(snapshot, name)]:
+        raise Blocked(
+            SandboxCode.CLEANUP_FAILED,
+            f"dropping {', '.join(names)} would take along {', '.join(outside)}",
+            hint="drop that first, or move what it rests on",
+        )
 
 
 def restore(database: SqlWriter, quarantined: str, original: str, *, fence: Fence) -> None:

@@ -8,15 +8,16 @@ What is still in the way after a crash is found by its row: a sandbox in `destro
 audit row says that its keys were left.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sandbox import keyspace, registry, routes, schemas
-from sandbox.errors import Blocked, SandboxCode, SandboxError
+from sandbox.errors import Busy, SandboxCode, SandboxError
 from sandbox.model import Sandbox, Status, way_to_destroying
-from sandbox.naming import same_sandbox, token_of_schema
+from sandbox.naming import same_sandbox
 from sandbox.orphans import Roster
 from sandbox.ports import KeyReader, KeyWriter, SqlSnapshot, SqlTransaction, SqlWriter
 
@@ -27,10 +28,12 @@ __all__ = [
     "belongings",
     "clear",
     "condemn",
-    "dependents",
+    "finish",
     "keys_of",
     "raze",
 ]
+
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.75)  # seconds between the tries to drop what somebody uses just now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +65,9 @@ class Razed:
 def belongings(snapshot: SqlSnapshot, row: Sandbox) -> Belongings:
     """Return what a sandbox has in the database."""
     names = schemas.named(snapshot, row)
-    tokens = [str(row.id), *(token for name in names if (token := token_of_schema(name)))]
-    roster = registry.claimants(snapshot, tokens)
+    roster = registry.claimants(snapshot, schemas=names, tokens=[str(row.id)])
     mine = [name for name in names if (owner := roster.place_schema(name).owner) and owner.id == row.id]
     return Belongings(sandbox=row, guilds=registry.guilds(snapshot, row.id), schemas=mine, roster=roster)
-
-
-def dependents(snapshot: SqlSnapshot, found: Belongings) -> list[str]:
-    """Return the objects elsewhere that dropping its schemas would take along, or empty."""
-    return [each for name in found.schemas for each in schemas.dependents(snapshot, name)]
 
 
 def condemn(transaction: SqlTransaction, row: Sandbox, *, actor: str, at: datetime) -> Condemned:
@@ -80,7 +77,7 @@ def condemn(transaction: SqlTransaction, row: Sandbox, *, actor: str, at: dateti
     something elsewhere depends on its schemas, with nothing changed, and SandboxError 007.
     """
     found = belongings(transaction, row)
-    _insist_on_no_dependents(transaction, found)
+    schemas.insist_on_no_dependents(transaction, found.schemas)
     if row.status is Status.DESTROYING:
         registry.audit(transaction, row.id, "sandbox_destroying", actor=actor, details={"resumed": True})
     for new in way_to_destroying(row.status):
@@ -115,8 +112,18 @@ def raze(
 ) -> Razed:
     """Drop the sandbox's schemas, end its mappings, mark it destroyed; with `keys_left` its audit row says so.
 
-    Raises Blocked where an object elsewhere has come to depend on a schema, Busy where somebody holds a lock.
+    One that is in use is tried again for 1.5 s. Raises Blocked where an object elsewhere has come to depend on a schema,
+    Busy where it stays in use.
     """
+    for pause in _PAUSES:
+        try:
+            return _raze(database, condemned, actor=actor, at=at, keys_left=keys_left)
+        except Busy:
+            time.sleep(pause)
+    return _raze(database, condemned, actor=actor, at=at, keys_left=keys_left)
+
+
+def _raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime, keys_left: bool) -> Razed:
     with database.transaction() as transaction:
         row = registry.locked(transaction, id=condemned.sandbox.id)
         if row.status not in (Status.DESTROYING, Status.DESTROYED):
@@ -124,11 +131,7 @@ def raze(
                 SandboxCode.INVALID_TRANSITION, f"{row.name} is {row.status} again: its schema is left alone"
             )
         found = belongings(transaction, row)
-        for name in found.schemas:
-            transaction.lock_tables(name)  # from here on nobody can make anything that depends on them
-        _insist_on_no_dependents(transaction, found)
-        for name in found.schemas:
-            transaction.drop_schema(name)
+        schemas.drop(transaction, found.schemas)
         transaction.execute("write/registry/unmap_guilds", id=row.id)
         ended = row.status is Status.DESTROYING
         if ended:
@@ -149,16 +152,13 @@ def raze(
     return Razed(schemas=found.schemas, ended=ended)
 
 
+def finish(database: SqlWriter, row: Sandbox, *, actor: str) -> None:
+    """Write down that the keys of a destroyed sandbox, which were left, are gone now."""
+    with database.transaction() as transaction:
+        registry.audit(transaction, row.id, "sandbox_destroyed", actor=actor, details={"keysLeft": False})
+
+
 def _owner_of_keys(roster: Roster, token: str) -> UUID | None:
     """Return whose keys these are: of one row alone, and by its id, as `sandbox:cafe:menu` is nobody's."""
     owner = roster.place_family(token).owner
     return owner.id if owner and same_sandbox(token, str(owner.id)) else None
-
-
-def _insist_on_no_dependents(snapshot: SqlSnapshot, found: Belongings) -> None:
-    if outside := dependents(snapshot, found):
-        raise Blocked(
-            SandboxCode.CLEANUP_FAILED,
-            f"{found.sandbox.name}: dropping {', '.join(found.schemas)} would take along {', '.join(outside)}",
-            hint="drop that first, or move what it rests on",
-        )

@@ -15,7 +15,7 @@ from runbooks.engine.apply import Outcome, execute, inverse_actions, plan_of, st
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
-from runbooks.engine.lease import Lease, Mirror, given_back, holder, records
+from runbooks.engine.lease import Lease, Mirror, holder, records
 from runbooks.engine.model import Finding, Phase, Plan, Runbook, Severity, Verdict
 from runbooks.engine.systems import Readers, readers, target, writers
 from sandbox.errors import ArrakisError, Denied, Missing
@@ -146,10 +146,6 @@ class Operator:
         if not here:
             raise PlanError(f"there is no run {run} in this environment", hint="`history` lists them")
         return sorted(here, key=lambda entry: (entry.at, entry.seq))
-
-    def given_back(self, within: timedelta) -> frozenset[str]:
-        """Return the ids of the resources that undo runs gave back within this time, on any host."""
-        return given_back(self._readers("history").sql, within=within)
 
     def _run(
         self, plan: Plan, run: str, runbook: Runbook, read: Readers, *, past: Sequence[JournalEntry]

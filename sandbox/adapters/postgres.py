@@ -6,7 +6,6 @@ the runbook, so that it is recognised in pg_stat_activity.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -58,12 +57,11 @@ class Postgres:
             transaction.begin(mode)
             yield transaction
             transaction.commit()
-        except Unreachable:
-            raise
         except BaseException:
             # PgBouncer would throw the server's connection away with one that is closed within a transaction.
-            with suppress(ArrakisError):
-                transaction.rollback()
+            if transaction.answers:
+                with suppress(ArrakisError):
+                    transaction.rollback()
             raise
         finally:
             connection.close()
@@ -80,17 +78,13 @@ class Postgres:
         return connection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    name: str
-
-
 class Transaction:
     """One transaction. Satisfies SqlSnapshot and SqlTransaction."""
 
     def __init__(self, connection: psycopg.Connection[Any], tag: str, timeout: float, host: str) -> None:
         """Use an open connection; each call is bounded by `timeout` seconds."""
         self._connection, self._tag, self._timeout, self._host = connection, tag, timeout, host
+        self.answers = True  # until the server does not
 
     def begin(self, mode: str) -> None:
         """Begin in the given mode, with bounds that end with the transaction."""
@@ -122,7 +116,7 @@ class Transaction:
                 cursor.execute(self._tag + load(statement), params or None)
                 return cursor.fetchall()
 
-        return _bounded(self._timeout + 1, fetch, self._host)
+        return self._bounded(fetch)
 
     def execute(self, statement: str, /, **params: object) -> int:
         """Run a named statement; return the number of rows it touched."""
@@ -137,28 +131,27 @@ class Transaction:
         def fetch() -> dict[str, datetime | None]:
             return dict(self._connection.execute(sql.SQL(self._tag) + query).fetchall())
 
-        return _bounded(self._timeout + 1, fetch, self._host)
+        return self._bounded(fetch)
 
     def rename_schema(self, old: str, new: str) -> None:
         """Rename a schema."""
         self._run(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
 
-    def lock_tables(self, schema: str) -> None:
-        """Keep everybody else from a schema's tables until the transaction ends."""
-        tables = self.rows("read/schemas/tables", _Table, schema=schema)
-        if tables:
-            named = sql.SQL(", ").join(sql.Identifier(schema, table.name) for table in tables)
-            self._run(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(named))
-
     def drop_schema(self, name: str) -> None:
-        """Drop a schema and what is in it."""
-        self._run(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+        """Drop a schema and, with CASCADE, what rests on it; whoever uses it is not waited for."""
+        drop = "SET LOCAL lock_timeout = 1; DROP SCHEMA {} CASCADE; SET LOCAL lock_timeout = 2000"
+        self._run(sql.SQL(drop).format(sql.Identifier(name)))
 
     def _run(self, statement: str | sql.Composed, params: Mapping[str, object] | None = None) -> int:
         query = sql.SQL(self._tag) + (sql.SQL(statement) if isinstance(statement, str) else statement)
-        return _bounded(
-            self._timeout + 1, lambda: self._connection.execute(query, params).rowcount, self._host
-        )
+        return self._bounded(lambda: self._connection.execute(query, params).rowcount)
+
+    def _bounded(self, call: Callable[[], T]) -> T:
+        try:
+            return _bounded(self._timeout + 1, call, self._host)
+        except Unreachable:
+            self.answers = False
+            raise
 
 
 class _Moment(TimestamptzLoader):
@@ -208,6 +201,10 @@ def _newest_of(schema: str, pairs: Sequence[tuple[str, str]]) -> sql.Composed:
 
 def _translated(error: psycopg.Error, host: str) -> ArrakisError:
     first = error.diag.message_primary or _said(error)
+    if isinstance(error, psycopg.DataError):
+        return ArrakisError(
+            f"PostgreSQL cannot take a value: {error.diag.message_primary or 'it holds a NUL'}"
+        )
     if isinstance(error, errors.InsufficientPrivilege):
         return Denied(
             f"PostgreSQL refused: {first}", hint="grant this role the right, or use another DATABASE_URL"

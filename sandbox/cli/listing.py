@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sandbox import registry, schemas
 from sandbox.model import Sandbox, Status
-from sandbox.naming import token_of_schema
 from sandbox.ports import SqlReader, SqlSnapshot
 
 __all__ = ["Listed", "listing"]
@@ -35,7 +34,7 @@ def listing(database: SqlReader, *, owner: str | None, statuses: Collection[Stat
 def _schemas(snapshot: SqlSnapshot) -> defaultdict[UUID, list[str]]:
     """Return every sandbox's schemas. All rows that could claim one are needed to say whose it is."""
     names, owned = schemas.names(snapshot), defaultdict[UUID, list[str]](list)
-    roster = registry.claimants(snapshot, [token for name in names if (token := token_of_schema(name))])
+    roster = registry.claimants(snapshot, schemas=names)
     for name in names:
         if owner := roster.place_schema(name).owner:
             owned[owner.id].append(name)

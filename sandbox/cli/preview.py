@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sandbox import registry, teardown
+from sandbox import registry, schemas, teardown
 from sandbox.errors import ArrakisError
 from sandbox.limits import check_name
 from sandbox.model import Sandbox
@@ -40,7 +40,7 @@ def preview(database: SqlReader, keys: KeyReader, name: str) -> Preview:
         if row is None:
             raise registry.not_found(name)
         found = teardown.belongings(snapshot, row)
-        dependents = teardown.dependents(snapshot, found)
+        dependents = [each for schema in found.schemas for each in schemas.dependents(snapshot, schema)]
     count, unknown = None, ""
     try:
         count = teardown.keys_of(keys, found.roster, row)

@@ -45,7 +45,9 @@ def destroy(name: str, yes: bool, dry_run: bool, answer: Answer) -> int:
     if not yes:
         seen = preview(database, keys, name)
         print(show.preview_text(seen, who=who, now=datetime.now(UTC)), file=sys.stderr)
-        if not seen.nothing and not seen.dependents:
+        if seen.dependents:
+            raise Refused(f"{name} is not destroyed: production would lose {', '.join(seen.dependents)}")
+        if not seen.nothing:
             _confirm(seen)
     now = registry.time_of(database)
     return _say(lifecycle.destroy(database, keys, name, actor=who, now=now), now, answer)

@@ -126,7 +126,7 @@ def test_without_redis_it_goes_on_and_the_next_run_takes_the_keys(world: World) 
 
 
 def test_one_that_fails_does_not_stop_the_others_and_is_tried_again(world: World) -> None:
-    blocked, locked = world.make("a-blocked"), world.make("b-locked")
+    blocked, locked = world.make("a-blocked", guilds=("5",)), world.make("b-locked")
     others = [world.make(f"c-{n}") for n in range(3)]
     world.sql.execute("UPDATE sandboxes SET expires_at = now()")
     world.sql.execute(
@@ -137,8 +137,10 @@ def test_one_that_fails_does_not_stop_the_others_and_is_tried_again(world: World
         running, said = job(world, clock=lambda: datetime.now(UTC))
         assert replace(running.run(), orphans=None) == Report(cleaned=3, failed=2)
     assert {world.status(each.id) for each in others} == {"destroyed"}
-    assert world.status(blocked.id) == "running"  # nothing of it was touched
+    assert world.status(blocked.id) == "expired"  # nothing of it is taken, but it gets no more events
     assert len(family(world, blocked.id)) == 5
+    assert world.mapped() == {"5": blocked.id}
+    assert "sandbox:route:5" not in world.key_names()
     assert world.status(locked.id) == "destroying"
     failed = [line for line in map(json.loads, said.getvalue().splitlines()) if line["level"] == 50]
     assert {line["name"] for line in failed} == {"a-blocked", "b-locked"}
@@ -147,6 +149,30 @@ def test_one_that_fails_does_not_stop_the_others_and_is_tried_again(world: World
     assert again == Report(cleaned=1, failed=1)  # still blocked, and still counted
     world.sql.execute("DROP VIEW public.watching")
     assert run(world, clock=lambda: datetime.now(UTC)) == Report(cleaned=1)
+
+
+def test_keys_that_were_left_are_deleted_once_and_never_what_was_given_back(world: World) -> None:
+    made = [world.make(f"over-{n}") for n in range(2)]
+    assert run(world, keys=DEAD).keys_left == 2
+    spared = job(world)[0].run(spared=[str(made[0].id)])
+    assert (spared.finished, len(spared.orphans or ())) == (1, 1)
+    assert family(world, made[0].id)
+    assert not family(world, made[1].id)
+    world.redis.set(f"sandbox:{made[1].id}:later", 1)
+    later = job(world)[0].run(spared=[str(made[0].id)])
+    assert (later.finished, len(later.orphans or ())) == (0, 2)
+    assert family(world, made[1].id) == {f"sandbox:{made[1].id}:later"}
+
+
+def test_keys_of_any_spelling_stop_nothing(world: World) -> None:
+    made = world.make("over", guilds=("6",))
+    odd = (b"sandbox:\x00bad:x", b"sandbox:\xff\xfe:x", b"sandbox:'; --:x", b"sandbox:" + b"f" * 5000)
+    for key in odd:
+        world.redis.set(key, 1)
+    world.redis.set(b"sandbox:route:\x00", str(made.id))
+    world.redis.set("sandbox:route:8", str(made.id))
+    assert run(world) == Report(cleaned=1, routes=2)
+    assert set(world.redis.scan_iter(count=1000)) == set(odd)
 
 
 def test_a_schema_too_large_for_the_lock_table_does_not_stop_the_others(world: World) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from lab.processes import free_ports
 from sandbox import keyspace, lifecycle, routes
+from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.errors import ArrakisError, Blocked, SandboxError
 from sandbox.lifecycle import Request
@@ -158,7 +160,7 @@ def test_what_depends_on_a_schema_keeps_all_of_it(world: World) -> None:
         f'CREATE VIEW public.watching AS SELECT id FROM "{schema_for(made.id)}".profiles'.encode()
     )
     before = world.key_names()
-    with pytest.raises(Blocked, match="SANDBOX_006: watched: dropping"):
+    with pytest.raises(Blocked, match="SANDBOX_006: dropping sandbox_"):
         lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
     assert schema_for(made.id) in world.schemas()
     assert world.status(made.id) == "running"
@@ -167,6 +169,45 @@ def test_what_depends_on_a_schema_keeps_all_of_it(world: World) -> None:
     world.sql.execute("DROP VIEW public.watching")
     lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
     assert world.status(made.id) == "destroyed"
+
+
+def test_what_is_about_to_depend_on_a_schema_is_not_taken_along(world: World) -> None:
+    made = world.make("raced")
+    world.sql.execute(f'CREATE VIEW "{schema_for(made.id)}".sv AS SELECT 1 AS id'.encode())
+    with psycopg.connect(world.env["DATABASE_URL"]) as rival:
+        rival.execute(f'CREATE VIEW public.raced AS SELECT * FROM "{schema_for(made.id)}".sv'.encode())
+        with pytest.raises(SandboxError, match="SANDBOX_006: raced: PostgreSQL could not take the lock"):
+            lifecycle.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
+        rival.commit()
+    with pytest.raises(Blocked, match="would take along view raced"):
+        lifecycle.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
+    assert world.one("SELECT to_regclass('public.raced') IS NOT NULL") is True
+    world.sql.execute("DROP VIEW public.raced")
+    lifecycle.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
+    assert world.status(made.id) == "destroyed"
+
+
+def test_a_plain_role_takes_away_what_another_role_made_in_its_schema(world: World) -> None:
+    world.sql.execute("CREATE ROLE svc LOGIN; CREATE ROLE dev LOGIN; GRANT CREATE ON DATABASE arrakis TO svc")
+    world.sql.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO svc")
+    address = urlsplit(world.env["DATABASE_URL"])
+    plain = Postgres(f"postgresql://svc@{address.hostname}:{address.port}{address.path}", tag="tests")
+    made = lifecycle.create(plain, world.keys, request_for("shared-box")).sandbox
+    schema = f'"{schema_for(made.id)}"'
+    world.sql.execute(
+        f"GRANT ALL ON SCHEMA {schema} TO dev; SET ROLE dev; CREATE TABLE {schema}.mine (); RESET ROLE".encode()
+    )
+    assert lifecycle.destroy(plain, world.keys, "shared-box", actor="svc", now=NOW).schemas
+    assert schema_for(made.id) not in world.schemas()
+
+
+def test_a_creation_that_python_cannot_hold_is_long_ago(world: World) -> None:
+    made = world.make("ancient")
+    world.sql.execute("UPDATE sandboxes SET created_at = '-infinity' WHERE id = %s", (made.id,))
+    with pytest.raises(SandboxError, match="SANDBOX_002: ancient cannot be extended"):
+        lifecycle.extend(world.database, world.keys, "ancient", HOUR, actor="chani", now=NOW)
+    with pytest.raises(SandboxError, match="SANDBOX_001"):
+        lifecycle.create(world.database, world.keys, request_for("ancient"))
 
 
 def test_a_session_in_another_time_zone_does_not_move_the_limit(world: World) -> None:

@@ -53,7 +53,7 @@ def test_what_elsewhere_depends_on_a_schema_is_named_and_keeps_it(url: str) -> N
     with database.snapshot() as snapshot:
         found = schemas.dependents(snapshot, NAME)
     assert found == ["foreign key pointing_id_fkey of pointing", "view watching"]
-    with pytest.raises(ArrakisError, match="depends on"):
+    with pytest.raises(ArrakisError, match="would take along foreign key"):
         schemas.drop_orphan(database, NAME, token="0123456789ab", fence=lambda _: None)
     with psycopg.connect(url) as admin:
         assert admin.execute("SELECT to_regclass('public.watching') IS NOT NULL").fetchone() == (True,)
@@ -99,17 +99,18 @@ HARMLESS = {
     "CREATE VIEW {s}.v AS SELECT * FROM {s}.big; CREATE MATERIALIZED VIEW {s}.mv AS SELECT * FROM {s}.v;"
     "CREATE VIEW {s}.of_public AS SELECT * FROM public.ref;"
     "CREATE TABLE {s}.parts (id int) PARTITION BY LIST (id); CREATE TABLE {s}.p1 PARTITION OF {s}.parts DEFAULT;"
-    "CREATE PUBLICATION pub_{t} FOR TABLE {s}.big; CREATE STATISTICS {s}.st ON id, t FROM {s}.big;"
+    'CREATE PUBLICATION "pub_{t}" FOR TABLE {s}.big; CREATE STATISTICS {s}.st ON id, t FROM {s}.big;'
     "ALTER DEFAULT PRIVILEGES IN SCHEMA {s} GRANT SELECT ON TABLES TO PUBLIC",
 }
 
 
 @pytest.mark.parametrize("what", CASCADES)
 def test_whatever_cascade_would_take_along_is_seen(url: str, what: str) -> None:
-    schema = "sandbox_00000000cafe"
+    schema = "sandbox_00000000-0000-4000-8000-00000000cafe"  # as we name them: it wants quotes
+    quoted = f'"{schema}"'
     with psycopg.connect(url) as admin:  # and rolled back
-        admin.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.kept (id int PRIMARY KEY)".encode())
-        admin.execute(CASCADES[what].format(s=schema).encode())
+        admin.execute(f"CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.kept (id int PRIMARY KEY)".encode())
+        admin.execute(CASCADES[what].format(s=quoted).encode())
         found = [row[0] for row in admin.execute(STATEMENT, {"schema": schema}).fetchall()]
         admin.rollback()
     assert len(found) == 1, found
@@ -118,10 +119,10 @@ def test_whatever_cascade_would_take_along_is_seen(url: str, what: str) -> None:
 
 @pytest.mark.parametrize("what", HARMLESS)
 def test_what_is_a_sandboxs_own_is_no_obstacle(url: str, what: str) -> None:
-    token = "00000000beef"
+    token = "00000000-0000-4000-8000-00000000beef"
     with psycopg.connect(url) as admin:
         admin.execute(b"CREATE TABLE IF NOT EXISTS public.ref (id int PRIMARY KEY)")
-        admin.execute(HARMLESS[what].format(s=f"sandbox_{token}", t=token).encode())
+        admin.execute(HARMLESS[what].format(s=f'"sandbox_{token}"', t=token).encode())
         found = admin.execute(STATEMENT, {"schema": f"sandbox_{token}"}).fetchall()
         admin.rollback()
     assert found == []

@@ -4,7 +4,7 @@
 --
 -- pg_depend is followed from the schema through everything that is in it, as CASCADE does. What is not in it is reported
 -- and not followed further. Not reported: toast tables, the triggers of foreign keys, and what exists only as a part of
--- something that is in it (publications' members, default privileges, members of operator families).
+-- something that is in it (publications' members, default privileges, members of operator families, casts).
 WITH RECURSIVE home AS (
     SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s
 ), reached (classid, objid, objsubid, inside) AS (
@@ -43,9 +43,10 @@ WITH RECURSIVE home AS (
                      FROM pg_catalog.pg_constraint AS x WHERE x.oid = d.objid)
             END,
             d.classid::regclass::text IN (
-                'pg_amop', 'pg_amproc', 'pg_default_acl', 'pg_publication_namespace', 'pg_publication_rel'
+                'pg_amop', 'pg_amproc', 'pg_cast', 'pg_default_acl', 'pg_publication_namespace',
+                'pg_publication_rel', 'pg_transform'
             )
-            OR (SELECT o.schema = %(schema)s FROM pg_catalog.pg_identify_object(d.classid, d.objid, 0) AS o),
+            OR (SELECT o.schema = quote_ident(%(schema)s) FROM pg_catalog.pg_identify_object(d.classid, d.objid, 0) AS o),
             false
         ) AS inside
     ) AS place

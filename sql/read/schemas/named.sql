@@ -3,5 +3,5 @@
 SELECT n.nspname::text AS name
 FROM pg_catalog.pg_namespace AS n
 WHERE (starts_with(lower(n.nspname::text), %(start)s) OR lower(n.nspname::text) = lower(%(schema)s))
-  AND (starts_with(lower(n.nspname::text), 'sandbox_') OR starts_with(n.nspname::text, 'pending_'))
+  AND (starts_with(lower(n.nspname::text), 'sandbox_') OR starts_with(lower(n.nspname::text), 'pending_'))
 ORDER BY 1
