@@ -29,9 +29,8 @@ __all__ = ["ACTOR", "Job", "Report"]
 
 ACTOR = "sandbox-cleanup"
 _STUCK_AFTER = timedelta(hours=1)
-_RETRY_AFTER = timedelta(
-    minutes=5
-)  # what this job began and could not finish; another one may still be at it
+# What this job began and could not finish is tried again by the next one, unless another may still be at it.
+_RETRY_AFTER = timedelta(minutes=5)
 _BATCH = 50  # sandboxes taken before their keys are deleted, in one pass over the keyspace for all of them
 
 
@@ -106,17 +105,14 @@ class Job:
             roster = registry.claimants(snapshot, schemas=names, tokens=families)
             due, mapped = self._over(snapshot), registry.mapped_destroyed(snapshot)
             left = {row.id: row for row in registry.unfinished(snapshot)}
-        keyed: dict[UUID, Sandbox] = {}
-        orphans: list[Orphan] = []
-        for orphan in find_orphans(roster, names, families):
-            owner = orphan.placement.owner
-            if orphan.kind == "keys" and owner and owner.id in left and orphan.token not in spared:
-                keyed[owner.id] = left[owner.id]
-            else:
-                orphans.append(orphan)
+        orphans = find_orphans(roster, names, families)
+        kept = {_owner(orphan) for orphan in orphans if orphan.token in spared}
+        keyed = {_owner(orphan) for orphan in orphans if orphan.kind == "keys"} & left.keys() - kept
         if survey:
-            self.report.orphans = orphans
-        return _Seen(due=due, keyed=list(keyed.values()), mapped=mapped)
+            self.report.orphans = [
+                each for each in orphans if each.kind == "schema" or _owner(each) not in keyed
+            ]
+        return _Seen(due=due, keyed=[left[id] for id in keyed if id], mapped=mapped)
 
     def _over(self, snapshot: SqlSnapshot, id: UUID | None = None) -> list[Sandbox]:
         now = self._clock()
@@ -238,3 +234,9 @@ class Job:
     def _lose_redis(self, error: ArrakisError) -> None:
         self.redis_answers = False
         self._log.warning("Redis does not answer: keys are left for the next run", extra=fields(error=error))
+
+
+def _owner(orphan: Orphan) -> UUID | None:
+    """Return the destroyed sandbox that left an orphan behind, if there is one."""
+    owner = orphan.placement.owner
+    return owner.id if owner else None
