@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -59,6 +59,7 @@ def cleanup(target: Target, *, named: str, orphaned: bool, timeout: float) -> Ex
         seconds = time.monotonic() - began
         _emit(reports[-1], seconds, named)
         done = asdict(replace(reports[-1], orphans=None))
+        del done["orphans"]
         log.info("Sandbox cleanup job finished", extra=fields(**done, seconds=round(seconds, 3)))
 
 
@@ -72,17 +73,19 @@ def _clean(
     )
     log.info("Starting sandbox cleanup job", extra=about)
     job = Job(write.sql, write.keys, clock=_clock_of(write.sql), log=log)
-    spared = given_back(write.sql, within=_GIVEN_BACK)
     reports.append(job.report)
     try:
+        spared = _spared(write.sql, log)
         report = job.run(spared=spared)
     except Exception:
         job.report.failed += 1
         raise
     put_away = Exit.HEALTHY
     if any(orphaned or each.placement.sandboxes for each in report.orphans or ()):
-        propose = partial(_proposal, orphaned=orphaned, spared=spared)
-        put_away = _put_away(environment, propose, log, timeout=timeout)
+        put_away = Exit.PARTLY
+        if spared is not None:
+            propose = partial(_proposal, orphaned=orphaned, spared=spared)
+            put_away = _put_away(environment, propose, log, timeout=timeout)
     if report.failed or report.keys_left:
         return Exit.PARTLY
     return put_away if job.redis_answers else Exit.UNKNOWN
@@ -128,6 +131,17 @@ def publish_metrics(target: Target, *, timeout: float) -> Exit:
     return _guarded(log, publish)
 
 
+def _spared(database: SqlReader, log: Logger) -> frozenset[str] | None:
+    """Return what an operator gave back in the last 72 h; None where this role may not see it: all is spared then."""
+    try:
+        return given_back(database, within=_GIVEN_BACK)
+    except Unreachable:
+        raise
+    except ArrakisError as error:
+        log.warning("Nobody can tell what was given back: all of it is spared", extra=fields(error=error))
+        return None
+
+
 def _put_away(environment: Environment, propose: Callable[..., Any], log: Logger, *, timeout: float) -> Exit:
     """Put into quarantine what destroyed sandboxes left and, if asked for, what never had a row.
 
@@ -158,7 +172,7 @@ def _tell(log: Logger, done: Result) -> None:
 
 
 def _proposal(
-    facts: rb_sb_003.Facts, *, drop: bool, orphaned: bool, spared: frozenset[str]
+    facts: rb_sb_003.Facts, *, drop: bool, orphaned: bool, spared: Collection[str]
 ) -> tuple[list[Action], list[Finding]]:
     """Of what RB-SB-003 proposes, what destroyed sandboxes left, or all of it; nothing that was given back. Pure."""
     actions, left = rb_sb_003.propose(facts, drop=drop)

@@ -52,10 +52,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """The world as the job finds it: what is due, and destroyed rows of which keys or mappings were left."""
+    """The world as the job finds it: what is due, and destroyed rows of which keys or mappings were left.
+
+    `given_back` are those of which an operator gave back keys: what is left of them counts as anybody's orphan now.
+    """
 
     due: Sequence[Sandbox]
     keyed: Sequence[Sandbox]
+    given_back: Sequence[Sandbox]
     mapped: Sequence[Sandbox]
 
 
@@ -71,8 +75,8 @@ class Job:
         self._passed_over = 0  # not due any more when their turn came, or taken by somebody else
         self.report = Report()
 
-    def run(self, *, spared: Collection[str] = ()) -> Report:
-        """Clean up what is due; keys of these tokens, which an operator gave back, are not deleted.
+    def run(self, *, spared: Collection[str] | None = ()) -> Report:
+        """Clean up what is due; keys of these tokens, which an operator gave back, are not deleted (None: of any).
 
         Raises Unreachable, Denied or Missing where the database cannot be read at all.
         """
@@ -98,7 +102,7 @@ class Job:
             self._lose_redis(error)
             return None
 
-    def _look(self, survey: Survey | None, spared: Collection[str]) -> _Seen:
+    def _look(self, survey: Survey | None, spared: Collection[str] | None) -> _Seen:
         families = survey.families if survey else {}
         with self._database.snapshot() as snapshot:
             names = schemas.names(snapshot)
@@ -106,13 +110,20 @@ class Job:
             due, mapped = self._over(snapshot), registry.mapped_destroyed(snapshot)
             left = {row.id: row for row in registry.unfinished(snapshot)}
         orphans = find_orphans(roster, names, families)
-        kept = {_owner(orphan) for orphan in orphans if orphan.token in spared}
+        kept = {_owner(orphan) for orphan in orphans if spared is not None and orphan.token in spared}
         keyed = {_owner(orphan) for orphan in orphans if orphan.kind == "keys"} & left.keys() - kept
+        if spared is None:
+            keyed = set()
         if survey:
             self.report.orphans = [
                 each for each in orphans if each.kind == "schema" or _owner(each) not in keyed
             ]
-        return _Seen(due=due, keyed=[left[id] for id in keyed if id], mapped=mapped)
+        return _Seen(
+            due=due,
+            keyed=[row for row in left.values() if row.id in keyed],
+            given_back=[row for row in left.values() if row.id in kept],
+            mapped=mapped,
+        )
 
     def _over(self, snapshot: SqlSnapshot, id: UUID | None = None) -> list[Sandbox]:
         now = self._clock()
@@ -146,17 +157,18 @@ class Job:
             with self._database.transaction() as transaction:
                 held = self._held(transaction, row)
                 return teardown.condemn(transaction, held, actor=ACTOR, at=self._clock()) if held else None
-        except Busy as error:
-            self._passed_over += 1
-            self._log.warning("Sandbox is held by somebody else", extra=fields(row, error=error))
-            return None
         except Blocked:
             self._end_events(row)
             raise
 
     def _held(self, transaction: SqlTransaction, row: Sandbox) -> Sandbox | None:
         """Hold a row that is due, and let it be expired if it was running; None if it is not due any more."""
-        held = registry.locked(transaction, id=row.id)
+        try:
+            held = registry.locked(transaction, id=row.id)
+        except Busy as error:
+            self._passed_over += 1
+            self._log.warning("Sandbox is held by somebody else", extra=fields(row, error=error))
+            return None
         if not self._over(transaction, row.id):
             self._passed_over += 1
             self._log.debug("Sandbox is not due any more", extra=fields(held, status=held.status))
@@ -170,7 +182,11 @@ class Job:
         with self._database.transaction() as transaction:
             held = self._held(transaction, row)
             guilds = registry.guilds(transaction, row.id) if held else []
-        routes.forget(self._keys, guilds)
+        self._forget(guilds)
+
+    def _forget(self, guilds: Sequence[str]) -> None:
+        if self.redis_answers and guilds and (error := routes.forget(self._keys, guilds)):
+            self._lose_redis(error)
 
     def _clear(self, condemned: Sequence[Condemned]) -> Mapping[UUID, int] | None:
         """Delete routes and keys; return how many keys each had, or None: they are left for the next run."""
@@ -197,13 +213,13 @@ class Job:
                     registry.locked(transaction, id=row.id)
                     guilds = registry.guilds(transaction, row.id)
                     transaction.execute("write/registry/unmap_guilds", id=row.id)
-                routes.forget(self._keys, guilds)
+                self._forget(guilds)
                 self.report.finished += 1
         gone = self._clear([Condemned(sandbox=row, guilds=()) for row in seen.keyed])
-        for row in seen.keyed if gone is not None else ():
+        for row in (*seen.given_back, *(seen.keyed if gone is not None else ())):
             with self._isolated(row, "finish"):
                 teardown.finish(self._database, row, actor=ACTOR)
-                self.report.finished += 1
+        self.report.finished += len(seen.keyed) if gone is not None else 0
 
     def _settle_routes(self, survey: Survey) -> None:
         """Delete cached routes that are not what the table says: of what was changed while Redis was away."""

@@ -7,6 +7,7 @@ __all__ = [
     "Blocked",
     "Busy",
     "Conflict",
+    "Crowded",
     "Denied",
     "Missing",
     "SandboxCode",
@@ -39,6 +40,10 @@ class Busy(ArrakisError):
     """Somebody else holds a lock; nothing was changed."""
 
 
+class Crowded(Busy):
+    """No second session could be had in time; nothing was changed, and trying again soon may do."""
+
+
 class Conflict(ArrakisError):
     """Somebody else was faster: a constraint, named here, holds. Nothing was changed."""
 
@@ -64,8 +69,8 @@ class SandboxError(ArrakisError):
 
     def __init__(self, code: SandboxCode, message: str, *, hint: str = "") -> None:
         super().__init__(f"{code}: {message}", hint=hint)
-        self.code = code
+        self.code, self.reason = code, message
 
 
 class Blocked(SandboxError):
-    """Something elsewhere would be taken along; nothing was changed."""
+    """Something elsewhere would be taken along; what was asked for was not done."""

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sandbox import registry, routes, teardown
-from sandbox.errors import ArrakisError, Busy, SandboxCode, SandboxError, Unreachable
+from sandbox.errors import ArrakisError, Blocked, Busy, SandboxCode, SandboxError, Unreachable
 from sandbox.limits import Limits, check_guild, check_name, check_new_name, check_ttl
 from sandbox.model import Sandbox, Status
 from sandbox.naming import schema_for
@@ -203,12 +203,12 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
         unsettled = error
     try:
         razed = teardown.raze(database, condemned, actor=actor, at=now, keys_left=unsettled is not None)
+    except Blocked as error:  # no refusal any more: its keys are gone
+        raise SandboxError(error.code, f"{name}: {error.reason}", hint=error.hint) from error
+    except SandboxError:
+        raise
     except ArrakisError as error:
-        hint = (
-            error.hint
-            if isinstance(error, Busy | SandboxError)
-            else "repeat it: it takes up where it stopped"
-        )
+        hint = error.hint if isinstance(error, Busy) else "repeat it: it takes up where it stopped"
         raise SandboxError(SandboxCode.CLEANUP_FAILED, f"{name}: {error}", hint=hint) from error
     if deleted and not condemned.sandbox.live:
         teardown.finish(database, condemned.sandbox, actor=actor)

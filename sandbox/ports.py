@@ -65,7 +65,7 @@ class SqlTransaction(SqlSnapshot, Protocol):
         ...
 
     def drop_schema(self, name: str) -> None:
-        """Drop a schema and, with CASCADE, what rests on it. Raises Busy at once if anybody uses it."""
+        """Drop a schema and, with CASCADE, what rests on it. Raises Busy if somebody uses it for two seconds."""
         ...
 
 

@@ -1,16 +1,18 @@
 """Sandbox schemas: the census, who uses them, when they were last written, quarantine."""
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sandbox.errors import ArrakisError, Blocked, Denied, SandboxCode
+from sandbox.deadline import within
+from sandbox.errors import ArrakisError, Blocked, Crowded, Denied, SandboxCode, Unreachable
 from sandbox.model import Sandbox, Schema
 from sandbox.naming import SCHEMA_PREFIX
 from sandbox.orphans import Standing
-from sandbox.ports import SqlSnapshot, SqlTransaction, SqlWriter
+from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction, SqlWriter
 from sandbox.registry import claimants
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
 Fence = Callable[[SqlTransaction], None]
 """Called first in every changing transaction; raises if we no longer hold the lease."""
 
+_AT_WORK = 2  # who may drop at once; a pool has to have one session more
+_GLANCE = 3.0  # seconds for the second look at what a drop would take along
 _AT_ONCE = 100  # schemas a statement; each costs a few index or sequential scans of small tables
 
 
@@ -56,6 +60,11 @@ class _Hidden:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Name:
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    taken: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,19 +147,33 @@ def rename_orphan(database: SqlWriter, old: str, new: str, *, token: str, fence:
 
 
 def drop_orphan(database: SqlWriter, name: str, *, token: str, fence: Fence) -> None:
-    """Drop an orphaned schema for good, under the same conditions. Raises Blocked as `drop` does."""
+    """Drop an orphaned schema for good, under the same conditions. Raises Blocked and Crowded as `drop` does."""
     with holding_orphan(database, token, fence=fence) as transaction:
-        drop(transaction, [name])
+        drop(database, transaction, [name])
 
 
-def drop(transaction: SqlTransaction, names: Sequence[str]) -> None:
-    """Drop schemas. Raises Blocked where CASCADE would take anything else along, or empty it; Busy where one is in use.
+def drop(database: SqlReader, transaction: SqlTransaction, names: Sequence[str]) -> None:
+    """Drop schemas within a transaction. Raises Blocked where CASCADE took anything else along, or emptied it.
 
-    The drop waits for nobody: whoever holds a lock may be about to commit a view that was not there when it was asked.
+    It is asked when the drop has all its locks, by another session: that one still sees what was there, and what was
+    committed while the drop waited; nothing can be added any more. The caller's transaction then gives all of it back.
+    Raises Crowded where it is not our turn, or no other session can be had: who holds one must not wait long for more.
     """
-    insist_on_no_dependents(transaction, names)
+    if not names:
+        return
+    if not transaction.rows("write/schemas/take_turn", _Turn, place=str(random.randrange(_AT_WORK)))[0].taken:
+        raise Crowded("others drop schemas just now", hint="try again")
     for name in names:
         transaction.drop_schema(name)
+
+    def look() -> None:
+        with database.snapshot() as outside:
+            insist_on_no_dependents(outside, names)
+
+    try:
+        within(_GLANCE, look, f"PostgreSQL at {database.host}")
+    except Unreachable as error:
+        raise Crowded(f"no second session to look from: {error}", hint="try again") from error
 
 
 def insist_on_no_dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> None:

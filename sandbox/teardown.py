@@ -8,6 +8,7 @@ What is still in the way after a crash is found by its row: a sandbox in `destro
 audit row says that its keys were left.
 """
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sandbox import keyspace, registry, routes, schemas
-from sandbox.errors import Busy, SandboxCode, SandboxError
+from sandbox.errors import Crowded, SandboxCode, SandboxError
 from sandbox.model import Sandbox, Status, way_to_destroying
 from sandbox.naming import same_sandbox
 from sandbox.orphans import Roster
@@ -33,7 +34,7 @@ __all__ = [
     "raze",
 ]
 
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.75)  # seconds between the tries to drop what somebody uses just now
+_TRIES = 60  # for a turn, some 10 s in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +113,13 @@ def raze(
 ) -> Razed:
     """Drop the sandbox's schemas, end its mappings, mark it destroyed; with `keys_left` its audit row says so.
 
-    One that is in use is tried again for 1.5 s. Raises Blocked where an object elsewhere has come to depend on a schema,
-    Busy where it stays in use.
+    Raises Blocked where an object elsewhere has come to depend on a schema, Busy where one is in use.
     """
-    for pause in _PAUSES:
+    for _ in range(_TRIES - 1):
         try:
             return _raze(database, condemned, actor=actor, at=at, keys_left=keys_left)
-        except Busy:
-            time.sleep(pause)
+        except Crowded:  # several may wait for each other: they must not try again together
+            time.sleep(random.uniform(0.05, 0.3))
     return _raze(database, condemned, actor=actor, at=at, keys_left=keys_left)
 
 
@@ -131,7 +131,7 @@ def _raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime
                 SandboxCode.INVALID_TRANSITION, f"{row.name} is {row.status} again: its schema is left alone"
             )
         found = belongings(transaction, row)
-        schemas.drop(transaction, found.schemas)
+        schemas.drop(database, transaction, found.schemas)
         transaction.execute("write/registry/unmap_guilds", id=row.id)
         ended = row.status is Status.DESTROYING
         if ended:
@@ -153,7 +153,7 @@ def _raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime
 
 
 def finish(database: SqlWriter, row: Sandbox, *, actor: str) -> None:
-    """Write down that the keys of a destroyed sandbox, which were left, are gone now."""
+    """Write down that keys of a destroyed sandbox, which were left, are to be deleted no more."""
     with database.transaction() as transaction:
         registry.audit(transaction, row.id, "sandbox_destroyed", actor=actor, details={"keysLeft": False})
 

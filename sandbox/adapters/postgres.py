@@ -138,9 +138,8 @@ class Transaction:
         self._run(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
 
     def drop_schema(self, name: str) -> None:
-        """Drop a schema and, with CASCADE, what rests on it; whoever uses it is not waited for."""
-        drop = "SET LOCAL lock_timeout = 1; DROP SCHEMA {} CASCADE; SET LOCAL lock_timeout = 2000"
-        self._run(sql.SQL(drop).format(sql.Identifier(name)))
+        """Drop a schema and, with CASCADE, what rests on it."""
+        self._run(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
 
     def _run(self, statement: str | sql.Composed, params: Mapping[str, object] | None = None) -> int:
         query = sql.SQL(self._tag) + (sql.SQL(statement) if isinstance(statement, str) else statement)

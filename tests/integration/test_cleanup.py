@@ -210,16 +210,19 @@ def test_an_end_that_never_comes_stops_nothing(world: World) -> None:
 
 def test_a_sandbox_extended_in_the_meantime_stays(world: World) -> None:
     made = world.make("late")
-    moments = iter([LATER])  # the job's first look; then somebody extends it
 
-    def clock() -> datetime:
-        if first := next(moments, None):
-            return first
-        if world.one("SELECT expires_at FROM sandboxes WHERE id = %s", made.id) == NOW + timedelta(hours=24):
-            lifecycle.extend(world.database, world.keys, "late", timedelta(hours=48), actor="chani", now=NOW)
-        return LATER
+    class Somebody(logging.Handler):
+        """Extends it after the job has looked, and before it acts."""
 
-    assert run(world, clock=clock) == Report()
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.msg == "Sandboxes due for cleanup":
+                lifecycle.extend(
+                    world.database, world.keys, "late", timedelta(hours=48), actor="chani", now=NOW
+                )
+
+    log = logger("CleanupProvider", level="debug", stream=io.StringIO())
+    log.addHandler(Somebody())
+    assert run(world, log=log) == Report()
     assert world.status(made.id) == "running"
     assert len(family(world, made.id)) == 5
 

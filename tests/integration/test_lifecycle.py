@@ -20,6 +20,7 @@ from sandbox.errors import ArrakisError, Blocked, SandboxError
 from sandbox.lifecycle import Request
 from sandbox.model import TRANSITIONS, Status
 from sandbox.naming import schema_for
+from tests.acceptance.engineer import eventually
 from tests.integration.world import NOW, World, request_for
 
 HOUR = timedelta(hours=1)
@@ -184,6 +185,53 @@ def test_what_is_about_to_depend_on_a_schema_is_not_taken_along(world: World) ->
     assert world.one("SELECT to_regclass('public.raced') IS NOT NULL") is True
     world.sql.execute("DROP VIEW public.raced")
     lifecycle.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
+    assert world.status(made.id) == "destroyed"
+
+
+def test_what_is_committed_just_before_the_drop_is_not_taken_along(world: World) -> None:
+    made = world.make("late-view")
+
+    class Late(Postgres):
+        """A database where somebody makes a view after the first question, and is done at once."""
+
+        def transaction(self) -> Any:
+            if world.status(made.id) == "destroying":
+                view = (
+                    f'CREATE OR REPLACE VIEW public.late AS SELECT id FROM "{schema_for(made.id)}".profiles'
+                )
+                world.sql.execute(view.encode())
+            return super().transaction()
+
+    late = Late(world.env["DATABASE_URL"], tag="tests")
+    with pytest.raises(
+        SandboxError, match=r"SANDBOX_006: late-view: dropping .* take along view late"
+    ) as told:
+        lifecycle.destroy(late, world.keys, "late-view", actor="chani", now=NOW)
+    assert not isinstance(told.value, Blocked)  # part of it is done: its keys are gone
+    assert world.one("SELECT to_regclass('public.late') IS NOT NULL") is True
+    world.sql.execute("DROP VIEW public.late")
+
+
+def test_a_sandbox_under_load_can_be_destroyed(world: World) -> None:
+    made = world.make("busy")
+    query = (
+        f'SELECT pg_sleep(0.02) FROM (SELECT count(*) FROM "{schema_for(made.id)}".profiles) AS x'.encode()
+    )
+    asked: list[int] = [0] * 4
+
+    def ask(number: int) -> None:
+        with psycopg.connect(world.env["DATABASE_URL"], autocommit=True) as client, suppress(psycopg.Error):
+            while True:
+                client.execute(query)
+                asked[number] += 1
+
+    clients = [Thread(target=ask, args=(number,)) for number in range(4)]
+    for client in clients:
+        client.start()
+    eventually(lambda: all(asked))
+    assert lifecycle.destroy(world.database, world.keys, "busy", actor="chani", now=NOW).schemas
+    for client in clients:
+        client.join()
     assert world.status(made.id) == "destroyed"
 
 

@@ -84,6 +84,9 @@ CASCADES = {
     "CREATE POLICY pol ON public.hurt USING ({s}.p())",
     "function's argument": "CREATE TYPE {s}.a AS (x int);"
     "CREATE FUNCTION public.hurt({s}.a) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "cast": "CREATE TYPE public.hurt AS (x int);"
+    "CREATE FUNCTION {s}.f(public.hurt) RETURNS text LANGUAGE sql AS 'SELECT 1::text';"
+    "CREATE CAST (public.hurt AS text) WITH FUNCTION {s}.f(public.hurt)",
     "array of it": "CREATE TABLE public.hurt (id {s}.kept[])",
 }
 """What DROP … CASCADE would take along or empty in production, each made in a schema of its own."""
@@ -97,6 +100,8 @@ HARMLESS = {
     "CREATE FUNCTION {s}.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
     "CREATE TRIGGER x AFTER INSERT ON {s}.big FOR EACH ROW EXECUTE FUNCTION {s}.f();"
     "CREATE VIEW {s}.v AS SELECT * FROM {s}.big; CREATE MATERIALIZED VIEW {s}.mv AS SELECT * FROM {s}.v;"
+    "CREATE FUNCTION {s}.c({s}.big) RETURNS text LANGUAGE sql AS 'SELECT 1::text';"
+    "CREATE CAST ({s}.big AS text) WITH FUNCTION {s}.c({s}.big);"
     "CREATE VIEW {s}.of_public AS SELECT * FROM public.ref;"
     "CREATE TABLE {s}.parts (id int) PARTITION BY LIST (id); CREATE TABLE {s}.p1 PARTITION OF {s}.parts DEFAULT;"
     'CREATE PUBLICATION "pub_{t}" FOR TABLE {s}.big; CREATE STATISTICS {s}.st ON id, t FROM {s}.big;'

@@ -4,7 +4,7 @@
 --
 -- pg_depend is followed from the schema through everything that is in it, as CASCADE does. What is not in it is reported
 -- and not followed further. Not reported: toast tables, the triggers of foreign keys, and what exists only as a part of
--- something that is in it (publications' members, default privileges, members of operator families, casts).
+-- something that is in it (publications' members, default privileges, members of operator families, casts from or to its types).
 WITH RECURSIVE home AS (
     SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s
 ), reached (classid, objid, objsubid, inside) AS (
@@ -38,13 +38,20 @@ WITH RECURSIVE home AS (
                     (SELECT c.relnamespace = (SELECT oid FROM home)
                      FROM pg_catalog.pg_policy AS x JOIN pg_catalog.pg_class AS c ON c.oid = x.polrelid
                      WHERE x.oid = d.objid)
+                WHEN 'pg_cast'::regclass THEN
+                    (SELECT bool_or(t.typnamespace = (SELECT oid FROM home))
+                     FROM pg_catalog.pg_cast AS x
+                     JOIN pg_catalog.pg_type AS t ON t.oid IN (x.castsource, x.casttarget) WHERE x.oid = d.objid)
+                WHEN 'pg_transform'::regclass THEN
+                    (SELECT t.typnamespace = (SELECT oid FROM home)
+                     FROM pg_catalog.pg_transform AS x JOIN pg_catalog.pg_type AS t ON t.oid = x.trftype
+                     WHERE x.oid = d.objid)
                 WHEN 'pg_constraint'::regclass THEN
                     (SELECT x.connamespace = (SELECT oid FROM home)
                      FROM pg_catalog.pg_constraint AS x WHERE x.oid = d.objid)
             END,
             d.classid::regclass::text IN (
-                'pg_amop', 'pg_amproc', 'pg_cast', 'pg_default_acl', 'pg_publication_namespace',
-                'pg_publication_rel', 'pg_transform'
+                'pg_amop', 'pg_amproc', 'pg_default_acl', 'pg_publication_namespace', 'pg_publication_rel'
             )
             OR (SELECT o.schema = quote_ident(%(schema)s) FROM pg_catalog.pg_identify_object(d.classid, d.objid, 0) AS o),
             false
