@@ -49,10 +49,8 @@ def cleanup(target: Target, *, named: str, orphaned: bool, timeout: float) -> Ex
     log = _log("CleanupProvider")
     orphaned = orphaned or os.environ.get("CLEANUP_ORPHANED", "").lower() == "true"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the report is printed
-    began, reports = (
-        time.monotonic(),
-        [Report(failed=1)],
-    )  # if it cannot even begin: silence would look like health
+    began = time.monotonic()
+    reports = [Report(failed=1)]  # if it cannot even begin: silence would look like health
     try:
         return _guarded(log, lambda: _clean(target(), reports, log, orphaned=orphaned, timeout=timeout))
     finally:

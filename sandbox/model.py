@@ -12,7 +12,6 @@ __all__ = [
     "TRANSITIONS",
     "ConsumerConfig",
     "ConsumerState",
-    "KeyFamily",
     "Message",
     "Sandbox",
     "Schema",
@@ -111,14 +110,6 @@ class Schema:
     rows_estimate: int
     writes: int
     last_maintenance: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyFamily:
-    """All keys `sandbox:{token}` and `sandbox:{token}:…` of one token; `token` is spelt as in the keys."""
-
-    token: str
-    keys: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,10 +105,6 @@ class KeyReader(Protocol):
         """Return for each key its string, or None if it is gone or no string."""
         ...
 
-    def time_left(self, keys: Sequence[bytes]) -> list[int | None]:
-        """Return for each key the milliseconds until it ends, -1 for one without an end, None if it is gone."""
-        ...
-
 
 class KeyWriter(KeyReader, Protocol):
     """A keyspace that can be changed."""

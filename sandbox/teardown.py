@@ -113,7 +113,8 @@ def raze(
 ) -> Razed:
     """Drop the sandbox's schemas, end its mappings, mark it destroyed; with `keys_left` its audit row says so.
 
-    Raises Blocked where an object elsewhere has come to depend on a schema, Busy where one is in use.
+    Raises Blocked where an object elsewhere has come to depend on a schema, Busy where one is in use; Crowded, a Busy, where
+    no turn came in some 10 s.
     """
     for _ in range(_TRIES - 1):
         try:

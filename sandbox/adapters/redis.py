@@ -21,7 +21,6 @@ from sandbox.errors import ArrakisError, Denied, Unreachable
 
 __all__ = ["Redis"]
 
-_GONE = -2  # PTTL's answer for a key that does not exist
 _STEP = 1000  # keys a SCAN step or pipeline: PING p99 of others stays near 5 ms
 _RETRIES = 4
 _PAUSE, _LONGEST_PAUSE = (
@@ -87,11 +86,6 @@ class Redis:
                 reply: Any = self._redis.mget(keys[start : start + _STEP])
             found += reply
         return found
-
-    def time_left(self, keys: Sequence[bytes]) -> list[int | None]:
-        """Return for each key the milliseconds until it ends, -1 for one without an end, None if it is gone."""
-        replies = self._each(keys, lambda pipe, key: pipe.pttl(key))
-        return [None if reply == _GONE else reply for reply in replies]
 
     def put(self, key: bytes, value: bytes, *, lifetime: timedelta) -> None:
         """Write a string that ends by itself."""
