@@ -10,7 +10,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from runbooks.console import Session, asking, calmly, note, number
+from runbooks.console import Session, asking, calmly, choice, note, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 LAB_HOME = Path(os.environ.get("RUNBOOKS_LAB", ROOT / ".lab"))
+_INCIDENT = "rb-sb-003"  # what the lab has unless another is asked for
 _HELP = {
     "env": "the environment, a file under environments/ (or ARRAKIS_ENV)",
     "apply": "confirm and apply the plan in one go",
@@ -30,12 +31,71 @@ _HELP = {
     "timeout": "seconds that the diagnosis and each call may take",
     "yes": "do not ask (outside production, and only for what can be undone)",
     "orphaned": "also put into quarantine what no sandbox owns and nobody uses (or CLEANUP_ORPHANED=true)",
+    "via": "library (this toolkit, one by one) or ecs (the deployed task, watched to its end)",
+    "drop_object": "an object outside of a sandbox's schema that may be dropped, by name; may be repeated",
+    "incident": "the incident to lay out; another one starts the lab afresh",
     "report": "also write the result as JSON and Markdown into this folder",
 }
 
 
 def _help(*names: str) -> dict[str, str]:
     return {name.replace("_", "-"): _HELP[name] for name in names}
+
+
+@task(
+    name="rb-sb-001",
+    auto_shortflags=False,
+    help=_help("env", "apply", "via", "json", "max_targets", "timeout", "yes", "report"),
+)
+def rb_sb_001(
+    c: Context,
+    env: str = "",
+    apply: bool = False,
+    via: str = "library",
+    json: bool = False,
+    max_targets: str = "",
+    timeout: str = "10",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """Too many sandboxes: say why and whose; propose to clean up those that are over."""
+    session = Session("rb-sb-001", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["rb-sb-001"],
+        apply=apply,
+        yes=yes,
+        max_targets=max_targets,
+        options=lambda: {"via": choice("--via", via, ("library", "ecs"))},
+    )
+
+
+@task(
+    name="rb-sb-002",
+    auto_shortflags=False,
+    iterable=["drop_object"],
+    help=_help("env", "apply", "via", "drop_object", "json", "max_targets", "timeout", "yes", "report"),
+)
+def rb_sb_002(
+    c: Context,
+    drop_object: list[str],
+    env: str = "",
+    apply: bool = False,
+    via: str = "library",
+    json: bool = False,
+    max_targets: str = "",
+    timeout: str = "10",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """Clean-ups fail: say which, at which step and why; propose to try them again."""
+    session = Session("rb-sb-002", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["rb-sb-002"],
+        apply=apply,
+        yes=yes,
+        max_targets=max_targets,
+        options=lambda: {"via": choice("--via", via, ("library", "ecs")), "objects": tuple(drop_object)},
+    )
 
 
 @task(
@@ -57,7 +117,11 @@ def rb_sb_003(
     """Find orphaned schemas and keys; propose to put them into quarantine."""
     session = Session("rb-sb-003", env=env, json=json, timeout=timeout, report=report)
     session.diagnose(
-        lambda: _runbooks()["rb-sb-003"], drop=drop, apply=apply, yes=yes, max_targets=max_targets
+        lambda: _runbooks()["rb-sb-003"],
+        apply=apply,
+        yes=yes,
+        max_targets=max_targets,
+        options=lambda: {"drop": drop},
     )
 
 
@@ -77,9 +141,7 @@ def purge_quarantine(
 ) -> None:
     """Plan to delete for good what has been in quarantine over 72 hours."""
     session = Session("purge-quarantine", env=env, json=json, timeout=timeout, report=report)
-    session.diagnose(
-        lambda: _runbooks()["purge-quarantine"], drop=True, apply=apply, yes=False, max_targets=max_targets
-    )
+    session.diagnose(lambda: _runbooks()["purge-quarantine"], apply=apply, yes=False, max_targets=max_targets)
 
 
 @task(
@@ -193,18 +255,23 @@ def publish_metrics(c: Context, env: str = "", timeout: str = "30") -> None:
     Session("publish-metrics", env=env, json=False, timeout=timeout).job(job)
 
 
-@task(auto_shortflags=False)
-def lab(c: Context) -> None:
+@task(auto_shortflags=False, help=_help("incident"))
+def lab(c: Context, incident: str = "") -> None:
     """Start the lab, real servers with an incident, and point the tasks that follow at it."""
 
     def start() -> None:
         from lab import control
 
+        wanted = incident or _INCIDENT
         running = control.start(LAB_HOME, progress=note)
-        for name in ("rb-sb-003",):  # the incidents that the runbooks which follow will find
-            if name not in running.incidents:
-                note(f"LAB: laying out the incident for {name}")
-                running = control.lay_out(running, name)
+        if incident and running.incidents not in ((), (incident,)):
+            control.summary(incident)  # one that there is not leaves the lab as it is
+            note(f"LAB: it has {', '.join(running.incidents)}: starting afresh")
+            control.reset(LAB_HOME)
+            running = control.start(LAB_HOME, progress=note)
+        if not running.incidents:
+            note(f"LAB: laying out {wanted}: {control.summary(wanted)}")
+            running = control.lay_out(running, wanted)
         for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION"):
             os.environ.pop(variable, None)
         os.environ.update(running.env)
@@ -212,6 +279,23 @@ def lab(c: Context) -> None:
         note("LAB: everything below concerns the lab")
 
     calmly(start)
+
+
+@task(name="lab-relieve", auto_shortflags=False)
+def lab_relieve(c: Context) -> None:
+    """Remove the cause of the lab's incident, and let the schedule's next run happen."""
+
+    def relieve() -> None:
+        from lab import control
+
+        running = control.status(LAB_HOME)
+        if running is None:
+            raise control.LabError("the lab is not running: `lab` starts it")
+        for name in running.incidents:
+            control.relieve(running, name)
+            print(f"LAB: {name} is relieved of its cause")
+
+    calmly(relieve)
 
 
 @task(name="lab-status", auto_shortflags=False, help=_help("json"))
@@ -273,13 +357,15 @@ def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
 
 
 def _runbooks() -> "dict[str, Runbook]":
-    from runbooks import purge_quarantine as purge
-    from runbooks import rb_sb_003 as orphans
+    from runbooks import purge_quarantine, rb_sb_001, rb_sb_002, rb_sb_003
 
-    return {runbook.name: runbook for runbook in (orphans.RUNBOOK, purge.RUNBOOK)}
+    procedures = (rb_sb_001, rb_sb_002, rb_sb_003, purge_quarantine)
+    return {each.RUNBOOK.name: each.RUNBOOK for each in procedures}
 
 
 _TASKS = (
+    rb_sb_001,
+    rb_sb_002,
     rb_sb_003,
     purge_quarantine,
     apply_plan,
@@ -291,6 +377,7 @@ _TASKS = (
     orphan_detection,
     publish_metrics,
     lab,
+    lab_relieve,
     lab_status,
     lab_down,
     lab_reset,

@@ -1,16 +1,64 @@
-"""CloudWatch alarms, recognised by the end of their name, with the metric behind them."""
+"""CloudWatch alarms, recognised by the end of their name, with the metric behind them and their last changes of state."""
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
 
+from sandbox.errors import ArrakisError, Unreachable
 from sandbox.ports import AwsReader
 
-__all__ = ["Alarm", "read_account", "read_alarm"]
+__all__ = [
+    "SEE_ALARM",
+    "SEE_CHANGES",
+    "SEE_METRIC",
+    "Alarm",
+    "Change",
+    "pages",
+    "read_account",
+    "read_alarm",
+    "read_points",
+]
+
+SEE_ALARM = "aws cloudwatch describe-alarms --alarm-names {name}"
+SEE_CHANGES = "aws cloudwatch describe-alarm-history --alarm-name {name} --history-item-type StateUpdate"
+SEE_METRIC = "aws cloudwatch list-metrics --namespace Arrakis/Sandbox --metric-name {metric}"
+
+_DAY = timedelta(days=1)
+_PAGE, _PAGES = 100, 3  # of the history: an alarm that flaps more often than that has made its point
+
+_CLEANUP = "the clean-up job, as a line of embedded metric format (EMF) on its stdout, every 15 minutes"
+_COUNTING = "`invoke publish-metrics`, every 5 minutes"
+_PUBLISHERS = {
+    "ActiveSandboxCount": _COUNTING,
+    "GuildMappingCount": _COUNTING,
+    "OrphanedResourceCount": f"{_COUNTING}, and `invoke orphan-detection`, daily",
+    "CleanupFailures": _CLEANUP,
+    "SandboxesCleanedUp": _CLEANUP,
+    "CleanupDurationMs": _CLEANUP,
+    "EventRoutingErrors": "the EventRouter, which runs inside the worker service",
+    "SchemaCreationErrors": "the SchemaProvisioner, which runs wherever sandboxes are created",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change of an alarm's state: OK, ALARM or INSUFFICIENT_DATA before and after."""
+
+    at: datetime
+    old: str
+    new: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """An alarm, its state and the metric's last hours. Times are UTC."""
+    """An alarm, its state and the metric's last hours. Times are UTC, `period` is in seconds.
+
+    It breaches after `evaluations` periods over the threshold. `changes` are the last day's or the window's, whichever is
+    longer, the newest first; None where the history could not be read.
+    """
 
     name: str
     state: str
@@ -19,6 +67,19 @@ class Alarm:
     threshold: float
     period: int
     points: tuple[tuple[datetime, float], ...]
+    metric: str = ""
+    evaluations: int = 1
+    changes: tuple[Change, ...] | None = None
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is no data at all. Missing data counts as not breaching: such an alarm can only say OK."""
+        return not self.points
+
+    @property
+    def publisher(self) -> str:
+        """What should publish the metric, and how often."""
+        return _PUBLISHERS.get(self.metric, "nobody that is known here")
 
 
 def read_account(aws: AwsReader) -> str:
@@ -27,50 +88,112 @@ def read_account(aws: AwsReader) -> str:
 
 
 def read_alarm(aws: AwsReader, *, suffix: str, prefix: str, now: datetime, window: timedelta) -> Alarm | None:
-    """Return the alarm whose name is, or ends with, `suffix` and starts with `prefix`; None where there is none."""
-    token: dict[str, object] = {}
-    while True:
-        page = aws.read("cloudwatch", "describe_alarms", AlarmTypes=["MetricAlarm"], **token)
+    """Return the alarm whose name is, or ends with, `suffix` and starts with `prefix`; None where there is none.
+
+    Raises Unreachable, Throttled or Denied if the alarm or its metric cannot be read.
+    """
+    for page in pages(aws, "cloudwatch", "describe_alarms", token="NextToken", AlarmTypes=["MetricAlarm"]):
         for raw in page.get("MetricAlarms", ()):
             name = str(raw["AlarmName"])
             if name.startswith(prefix) and (name == suffix or name.endswith(f"-{suffix}")):
                 return _alarm(aws, raw, now=now, window=window)
-        if not page.get("NextToken"):
-            return None
-        token = {"NextToken": page["NextToken"]}
+    return None
 
 
-def _alarm(aws: AwsReader, raw: dict[str, object], *, now: datetime, window: timedelta) -> Alarm:
-    period = int(str(raw.get("Period") or 300))
-    query = {
-        "Id": "m1",
-        "MetricStat": {
-            "Metric": {
-                "Namespace": raw["Namespace"],
-                "MetricName": raw["MetricName"],
-                "Dimensions": raw.get("Dimensions") or [],
-            },
-            "Period": period,
-            "Stat": raw.get("Statistic") or "Maximum",
-        },
-    }
-    data = aws.read(
+def read_points(
+    aws: AwsReader,
+    *,
+    namespace: str,
+    metric: str,
+    dimensions: Sequence[Mapping[str, str]],
+    statistic: str,
+    period: int,
+    now: datetime,
+    window: timedelta,
+) -> tuple[tuple[datetime, float], ...]:
+    """Return a metric's points of the last `window`, the oldest first, one for each `period` seconds that has data.
+
+    Nothing tells a metric that does not exist from one that is silent. Raises Unreachable, Throttled or Denied.
+    """
+    about = {"Namespace": namespace, "MetricName": metric, "Dimensions": list(dimensions)}
+    query = {"Id": "m1", "MetricStat": {"Metric": about, "Period": period, "Stat": statistic}}
+    points: list[tuple[datetime, float]] = []
+    for page in pages(
+        aws,
         "cloudwatch",
         "get_metric_data",
+        token="NextToken",
         MetricDataQueries=[query],
         StartTime=now - window,
         EndTime=now + timedelta(seconds=period),  # the end is exclusive, and the last point is the news
-        ScanBy="TimestampAscending",
+    ):
+        for result in page.get("MetricDataResults", ()):
+            if result.get("StatusCode") in ("InternalError", "Forbidden"):  # it comes with no values
+                raise Unreachable(f"AWS cloudwatch:get_metric_data: {metric}: {result['StatusCode']}")
+            points += zip(result["Timestamps"], result["Values"], strict=True)
+    return tuple(sorted(points))
+
+
+def pages(
+    aws: AwsReader, service: str, operation: str, /, *, token: str, **params: object
+) -> Iterator[Mapping[str, Any]]:
+    """Yield every page of a listing; `token` is the member that leads on to the next one."""
+    while True:
+        page = aws.read(service, operation, **params)
+        yield page
+        if not page.get(token):
+            return
+        params[token] = page[token]
+
+
+def _alarm(aws: AwsReader, raw: Mapping[str, Any], *, now: datetime, window: timedelta) -> Alarm:
+    name, period = str(raw["AlarmName"]), int(raw.get("Period") or 300)
+    points = read_points(
+        aws,
+        namespace=raw["Namespace"],
+        metric=raw["MetricName"],
+        dimensions=raw.get("Dimensions") or (),
+        statistic=raw.get("Statistic") or "Maximum",
+        period=period,
+        now=now,
+        window=window,
     )
-    result = (data.get("MetricDataResults") or [{}])[0]
-    points = sorted(zip(result.get("Timestamps") or (), result.get("Values") or (), strict=True))
-    since = raw.get("StateUpdatedTimestamp")
     return Alarm(
-        name=str(raw["AlarmName"]),
+        name=name,
         state=str(raw["StateValue"]),
         reason=str(raw.get("StateReason") or ""),
-        since=since if isinstance(since, datetime) else None,
-        threshold=float(str(raw["Threshold"])),
+        since=raw.get("StateUpdatedTimestamp"),
+        threshold=float(raw["Threshold"]),
         period=period,
-        points=tuple(points),
+        points=points,
+        metric=str(raw["MetricName"]),
+        evaluations=int(raw.get("EvaluationPeriods") or 1),
+        changes=_changes(aws, name, since=now - max(window, _DAY)),
+    )
+
+
+def _changes(aws: AwsReader, name: str, *, since: datetime) -> tuple[Change, ...] | None:
+    """Return the changes of state; None where they are not known: the alarm itself is, without them."""
+    history = pages(
+        aws,
+        "cloudwatch",
+        "describe_alarm_history",
+        token="NextToken",
+        AlarmName=name,
+        HistoryItemType="StateUpdate",
+        StartDate=since,
+        ScanBy="TimestampDescending",
+        MaxRecords=_PAGE,
+    )
+    try:
+        items = [item for page in islice(history, _PAGES) for item in page["AlarmHistoryItems"]]
+        return tuple(map(_change, items))
+    except (ArrakisError, KeyError, ValueError):
+        return None
+
+
+def _change(item: Mapping[str, Any]) -> Change:
+    data = json.loads(item["HistoryData"])
+    return Change(
+        at=item["Timestamp"], old=data["oldState"]["stateValue"], new=data["newState"]["stateValue"]
     )

@@ -1,4 +1,4 @@
-"""Start, look at, stop and reset the lab; lay out an incident in it.
+"""Start, look at, stop and reset the lab; lay out an incident in it, and relieve it of its cause.
 
 A lab lives as long as its supervisor: moto and NATS keep nothing across a stop, and half a remembered world
 would be worse than a new one, so each start begins with empty servers.
@@ -6,7 +6,6 @@ would be worse than a new one, so each start begins with empty servers.
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -17,25 +16,31 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab import servers
+from lab import files, scene, servers
 from lab.errors import LabError
+from lab.names import REGION
 from lab.processes import answers
+from lab.scene import Scene
 from lab.supervisor import LOCK, STATE
 
-__all__ = ["Lab", "LabError", "lay_out", "reset", "start", "status", "stop"]
+if TYPE_CHECKING:
+    from lab.incidents import Incident, Stage
+
+__all__ = ["Lab", "LabError", "lay_out", "relieve", "reset", "start", "status", "stop", "summary"]
 
 _LOG = "supervisor.log"
 _INCIDENTS = "incidents.json"
 _START_LOCK = "start.lock"
 _START_SECONDS = 40.0
 _STOP_SECONDS = 10.0
+_SCENE_SECONDS = 20.0
 _PAUSE = 0.02
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _VARIABLES = {"postgres": "DATABASE_URL", "redis": "REDIS_URL", "nats": "NATS_URL", "aws": "AWS_ENDPOINT_URL"}
 _AWS_ENV = {
-    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_DEFAULT_REGION": REGION,
     "AWS_ACCESS_KEY_ID": "lab",
     "AWS_SECRET_ACCESS_KEY": "lab",
 }
@@ -43,7 +48,7 @@ _AWS_ENV = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """A running lab: `env` names its servers, `incidents` are those laid out in it."""
+    """A running lab: `env` names its servers, `incidents` are those laid out in it, the `relieved` ones too."""
 
     home: Path
     pid: int
@@ -51,6 +56,7 @@ class Lab:
     versions: Mapping[str, str]
     env: Mapping[str, str]
     incidents: tuple[str, ...] = ()
+    relieved: tuple[str, ...] = ()
 
 
 def start(home: Path, *, watch_parent: bool = False, progress: Callable[[str], None] = lambda _: None) -> Lab:
@@ -66,8 +72,8 @@ def start(home: Path, *, watch_parent: bool = False, progress: Callable[[str], N
         if _held(home):
             progress("the lab has lost a server: starting anew")
             _end(home)
-        (home / STATE).unlink(missing_ok=True)
-        (home / _INCIDENTS).unlink(missing_ok=True)
+        for name in (STATE, _INCIDENTS, scene.FILE):
+            (home / name).unlink(missing_ok=True)
         progress("starting PostgreSQL, Redis, NATS and the AWS endpoint")
         lab = _launch(home, watch_parent)
         progress(f"the lab is up (pid {lab.pid})")
@@ -76,9 +82,10 @@ def start(home: Path, *, watch_parent: bool = False, progress: Callable[[str], N
 
 def status(home: Path) -> Lab | None:
     """The running lab of `home`, or None. A state that its supervisor left behind counts as none."""
-    state = _read(home / STATE)
+    state = files.read(home / STATE)
     if not state or not _held(home):
         return None
+    remembered = _remembered(home)
     found: dict[str, dict[str, Any]] = state["servers"]
     return Lab(
         home=home,
@@ -86,7 +93,8 @@ def status(home: Path) -> Lab | None:
         started_at=datetime.fromisoformat(state["started_at"]),
         versions={name: server["version"] for name, server in found.items()},
         env={_VARIABLES[name]: server["url"] for name, server in found.items()} | _AWS_ENV,
-        incidents=tuple(_read(home / _INCIDENTS) or ()),
+        incidents=tuple(remembered["laid out"]),
+        relieved=tuple(remembered["relieved"]),
     )
 
 
@@ -105,29 +113,96 @@ def reset(home: Path) -> bool:
     with _locked(home):
         was_running = _end(home)
         servers.clear(home)
-        for name in (STATE, _INCIDENTS, _LOG):
+        for name in (STATE, _INCIDENTS, scene.FILE, _LOG):
             (home / name).unlink(missing_ok=True)
         return was_running
 
 
+def summary(name: str) -> str:
+    """Say what an incident is about. Raises LabError if there is none of this name."""
+    return _incident(name).summary
+
+
 def lay_out(lab: Lab, name: str) -> Lab:
     """Lay out an incident, once in a lab's life, and return the lab that has it. Raises LabError."""
+    incident = _incident(name)
+    with _locked(lab.home):
+        done = _remembered(lab.home)
+        if others := [each for each in done["laid out"] if each != name]:
+            raise LabError(
+                f"this lab has the incident {others[0]} already: reset it first, or use another home"
+            )
+        if name not in done["laid out"]:
+            with _whole_or_not(f"{name} is laid out in part only"):
+                incident.lay_out(_stage(lab))
+            _remember(lab.home, done | {"laid out": [name]})
+        return _known(lab)
+
+
+def relieve(lab: Lab, name: str) -> Lab:
+    """Remove an incident's cause, let the clean-up's next run happen, and return the lab. Raises LabError."""
+    incident = _incident(name)
+    with _locked(lab.home):
+        done = _remembered(lab.home)
+        if name not in done["laid out"]:
+            raise LabError(f"this lab does not have the incident {name}: lay it out first")
+        if incident.relieve is None:
+            raise LabError(f"{name} has no cause to remove: its runbook puts it right")
+        if name not in done["relieved"]:
+            with _whole_or_not(f"{name} is relieved in part only"):
+                incident.relieve(_stage(lab))
+            _remember(lab.home, done | {"relieved": [name]})
+        return _known(lab)
+
+
+def _incident(name: str) -> "Incident":
     from lab.incidents import INCIDENTS  # with it come boto3 and the drivers, which no other command needs
 
     if name not in INCIDENTS:
         raise LabError(f"no incident is called {name!r}: choose one of {', '.join(sorted(INCIDENTS))}")
-    with _locked(lab.home):
-        done = tuple(_read(lab.home / _INCIDENTS) or ())
-        if name not in done:
-            try:
-                INCIDENTS[name](lab.env, now=datetime.now(UTC))
-            except Exception as error:
-                first_line = str(error).partition("\n")[0]
-                reason = f"{name} is laid out in part only ({type(error).__name__}: {first_line})"
-                raise LabError(f"{reason}: reset the lab and try again") from error
-            done = (*done, name)
-            (lab.home / _INCIDENTS).write_text(json.dumps(done))
-        return replace(lab, incidents=done)
+    return INCIDENTS[name]
+
+
+def _stage(lab: Lab) -> "Stage":
+    from lab.incidents import Stage
+
+    return Stage(env=lab.env, now=datetime.now(UTC), play=lambda wanted: _play(lab.home, wanted))
+
+
+def _play(home: Path, wanted: Scene) -> None:
+    """Write down what is to be wrong, and wait until the supervisor has made it so."""
+    files.write(home / scene.FILE, wanted.as_json())
+
+    def true() -> bool:
+        return Scene.of((files.read(home / STATE) or {}).get("scene")) == wanted
+
+    if not _wait_until(true, _SCENE_SECONDS):
+        raise LabError(
+            f"the scene does not come true: see {home / _LOG} and the actors' logs in {home / 'logs'}"
+        )
+
+
+@contextlib.contextmanager
+def _whole_or_not(trouble: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        first_line = str(error).partition("\n")[0]
+        reason = f"{trouble} ({type(error).__name__}: {first_line})"
+        raise LabError(f"{reason}: reset the lab and try again") from error
+
+
+def _known(lab: Lab) -> Lab:
+    done = _remembered(lab.home)
+    return replace(lab, incidents=tuple(done["laid out"]), relieved=tuple(done["relieved"]))
+
+
+def _remembered(home: Path) -> dict[str, list[str]]:
+    return {"laid out": [], "relieved": []} | (files.read(home / _INCIDENTS) or {})
+
+
+def _remember(home: Path, done: dict[str, list[str]]) -> None:
+    files.write(home / _INCIDENTS, done)
 
 
 def _launch(home: Path, watch_parent: bool) -> Lab:
@@ -166,21 +241,21 @@ def _end(home: Path) -> bool:
     if not _held(home):
         (home / STATE).unlink(missing_ok=True)
         return False
-    state = _read(home / STATE)
+    state = files.read(home / STATE)
     if not state:
         raise LabError(f"a supervisor in {home} has not finished its start: try again in a few seconds")
     ports = _ports(state)
     for order in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(state["pid"], order)
-        if _wait_until(lambda: not _held(home) and not any(map(answers, ports))):
+        if _wait_until(lambda: not _held(home) and not any(map(answers, ports)), _STOP_SECONDS):
             (home / STATE).unlink(missing_ok=True)
             return True
     raise LabError(f"the lab (pid {state['pid']}) does not end: see {home / _LOG}, then end it by hand")
 
 
-def _wait_until(reached: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + _STOP_SECONDS
+def _wait_until(reached: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
     while not reached():
         if time.monotonic() > deadline:
             return False
@@ -189,8 +264,12 @@ def _wait_until(reached: Callable[[], bool]) -> bool:
 
 
 def _whole(home: Path) -> bool:
-    state = _read(home / STATE)
-    return bool(state) and all(map(answers, _ports(state)))
+    """Whether every server answers, but those that are down on purpose."""
+    state = files.read(home / STATE)
+    if not state:
+        return False
+    down = Scene.of(state["scene"]).down
+    return all(answers(server["port"]) for name, server in state["servers"].items() if name not in down)
 
 
 def _ports(state: Any) -> list[int]:
@@ -226,11 +305,3 @@ def _locked(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _read(path: Path) -> Any:
-    """The JSON in a file; None where there is no file or no JSON."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None

@@ -1,22 +1,30 @@
-"""What moto leaves out, mended: log filter patterns, alarm history, and autoscaling that clamps a service.
+"""What moto leaves out, mended: log filter patterns and empty pages, alarm history, autoscaling that clamps a service,
+and calls that AWS throttles or refuses.
 
-They hold for the process that calls `install`, in `mock_aws` as well as in a `ThreadedMotoServer`.
+They hold for the process that calls `install`, in `mock_aws` as well as in a `ThreadedMotoServer`. A server is told which
+calls to refuse by `curl -X POST 'ENDPOINT/moto-api/faults?operation=FilterLogEvents&code=ThrottlingException&times=2'`.
 """
 
 import json
 import operator
 import re
+import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.cloudwatch.responses import CloudWatchResponse
-from moto.core.responses import ActionResult
+from moto.core.responses import ActionResult, BaseResponse
 from moto.logs import models as logs
+from moto.moto_api._internal import urls as moto_api
 
-__all__ = ["FilterPattern", "install"]
+__all__ = ["FilterPattern", "install", "refuse"]
+
+_SCANNED = 5000  # events that a page of filter_log_events looks at, whether they match or not
+_refusals: dict[str, list[str]] = {}  # by operation, the codes of the answers to come
 
 _TERM = re.compile(r'(?P<sign>[?-]?)(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>\S+))')
 _CONDITION = re.compile(r'\s*\(?\s*\$\.([\w.\-]+)\s*(=|!=|>=|<=|>|<)\s*("[^"]*"|\S+?)\s*\)?\s*')
@@ -49,6 +57,10 @@ class FilterPattern:
 def install() -> None:
     """Put the mended parts into moto, once per process; a second call changes nothing."""
     logs.EventMessageFilter = FilterPattern  # type: ignore[assignment, attr-defined, misc, unused-ignore]
+    logs.LogGroup.filter_log_events = _filter_log_events  # type: ignore[method-assign]
+    moto_api.url_paths["{0}/moto-api/faults"] = _take_refusals  # type: ignore[assignment]
+    if not hasattr(BaseResponse.call_action, "refuses"):
+        BaseResponse.call_action = _refusing(BaseResponse.call_action)  # type: ignore[method-assign]
     CloudWatchResponse.describe_alarm_history = _describe_alarm_history  # type: ignore[attr-defined]
     CloudTrailResponse.lookup_events = _lookup_events  # type: ignore[attr-defined]
     current = ApplicationAutoscalingBackend.register_scalable_target
@@ -56,11 +68,83 @@ def install() -> None:
         ApplicationAutoscalingBackend.register_scalable_target = _clamping(current)  # type: ignore[method-assign]
 
 
-def _matches_terms(pattern: str, message: str) -> bool:
+def refuse(operation: str, code: str, *, times: int) -> None:
+    """Answer the next calls of an operation, e.g. FilterLogEvents, with an error; 0 times takes that back."""
+    _refusals[operation] = [code] * times
+
+
+def _take_refusals(request: Any, _url: str, _headers: Any) -> tuple[int, dict[str, str], str]:
+    """Serve `POST /moto-api/faults`: `refuse` for those in another process."""
+    wanted = request.args
+    refuse(wanted["operation"], wanted["code"], times=int(wanted["times"]))
+    return 200, {}, json.dumps({"status": "ok"})
+
+
+class _Refusal(Exception):
+    """An error of AWS by its code; of this module, as moto looks for those of its own in a service's model."""
+
+    def __init__(self, code: str) -> None:
+        self.code, self.message = code, "refused by the lab"
+        super().__init__(self.message)
+
+
+def _refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+    def call_or_refuse(self: BaseResponse) -> Any:
+        if not (codes := _refusals.get(self._get_action())):
+            return call(self)
+        # moto warns of codes that a service's model does not list, as that of an expired token.
+        with warnings.catch_warnings(action="ignore"):
+            status, headers, body = self.serialized(ActionResult(_Refusal(codes.pop())))
+        return status, {**headers, "status": str(status)}, body
+
+    call_or_refuse.refuses = True  # type: ignore[attr-defined]
+    return call_or_refuse
+
+
+def _filter_log_events(
+    self: logs.LogGroup,
+    log_group_name: str,
+    log_stream_names: list[str],
+    start_time: int | None,
+    end_time: int | None,
+    limit: int | None,
+    next_token: str | None,
+    filter_pattern: str | None,
+    interleaved: bool,
+) -> tuple[list[dict[str, Any]], str | None, list[dict[str, Any]]]:
+    """As AWS does, look at so many events a page: one where none matches is empty, and yet there is a next one.
+
+    A filter that found something is told to come again, too, and finds nothing more.
+    """
+    pattern, start, end = FilterPattern(filter_pattern), start_time or 0, end_time or 2**63
+    names = [name for name in self.streams if not log_stream_names or name in log_stream_names]
+    events = [
+        (each, name) for name in names for each in self.streams[name].events if start <= each.timestamp <= end
+    ]
+    events.sort(key=lambda each: each[0].timestamp)
+    position, page = int(next_token or 0), list[dict[str, Any]]()
+    last = position + _SCANNED
+    while position < min(last, len(events)) and len(page) < (limit or 10_000):
+        event, name = events[position]
+        position += 1
+        if pattern.matches(event.message):
+            page.append({**event.to_filter_dict(), "logStreamName": name})
+    more = position < len(events) or bool(page and filter_pattern)
+    searched = [{"logStreamName": name, "searchedCompletely": not more} for name in names]
+    return page, str(position) if more else None, searched
+
+
+@lru_cache
+def _terms(pattern: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the terms that have to be there, of which one has to, and that must not be."""
     terms: dict[str, list[str]] = {"": [], "?": [], "-": []}
     for term in _TERM.finditer(pattern):
         terms[term["sign"]].append(term["bare"] if term["quoted"] is None else term["quoted"])
-    required, alternatives, excluded = terms.values()
+    return terms[""], terms["?"], terms["-"]
+
+
+def _matches_terms(pattern: str, message: str) -> bool:
+    required, alternatives, excluded = _terms(pattern)
     # AWS ignores the ?alternatives where other terms stand beside them.
     chosen = bool(required) or not alternatives or any(term in message for term in alternatives)
     return (
@@ -69,6 +153,8 @@ def _matches_terms(pattern: str, message: str) -> bool:
 
 
 def _matches_json(pattern: str, message: str) -> bool:
+    if "{" not in message:
+        return False
     try:
         line = json.loads(message)
     except ValueError:

@@ -19,7 +19,7 @@ from lab import binaries, postgres
 from lab.errors import LabError
 from lab.processes import HOST, answers, free_ports, spawn, talk
 
-__all__ = ["Server", "clear", "run_all"]
+__all__ = ["Running", "Server", "clear", "run_all"]
 
 _START_SECONDS = 25.0
 _STOP_SECONDS = 8.0
@@ -51,8 +51,45 @@ class _Launched:
     stop_signal: signal.Signals = signal.SIGTERM
 
 
+class Running:
+    """The servers that run, and how to stop and start again the one that can be missed."""
+
+    def __init__(self, data: Path, logs: Path) -> None:
+        """Take the folders. Nothing runs before `start`."""
+        self._data, self._logs = data, logs
+        self._launched: list[_Launched] = []
+        self.servers: tuple[Server, ...] = ()
+
+    def start(self) -> None:
+        """Start all four, side by side. Raises LabError."""
+        self.servers = tuple(_start(self._data, self._logs, self._launched))
+
+    def halt(self, name: str) -> None:
+        """Stop Redis, which writes its data down. Raises LabError for another."""
+        launched = self._one(name)
+        talk(launched.port, b"SHUTDOWN SAVE\r\n")
+        _reap([launched])
+
+    def revive(self, name: str) -> None:
+        """Start Redis again on its port, with its data. Raises LabError."""
+        before = self._one(name)
+        launched = _redis(before.port, self._data, self._logs)
+        self._launched[self._launched.index(before)] = launched
+        server = _await(launched, time.monotonic() + _START_SECONDS)
+        self.servers = tuple(server if each.name == name else each for each in self.servers)
+
+    def stop(self) -> None:
+        """Stop all."""
+        _stop(self._launched)
+
+    def _one(self, name: str) -> _Launched:
+        if name != "redis":
+            raise LabError(f"{name} cannot be stopped alone: only redis keeps its data")
+        return next(each for each in self._launched if each.name == name)
+
+
 @contextlib.contextmanager
-def run_all(home: Path) -> Iterator[tuple[Server, ...]]:
+def run_all(home: Path) -> Iterator[Running]:
     """Start all four under `home` from nothing, yield them, and stop them at the end.
 
     Call it in the main thread: the servers end with the thread that started them.
@@ -61,11 +98,12 @@ def run_all(home: Path) -> Iterator[tuple[Server, ...]]:
     data, logs = home / "data", home / "logs"
     for folder in (data, logs):
         folder.mkdir(parents=True, mode=0o700)
-    launched: list[_Launched] = []
+    running = Running(data, logs)
     try:
-        yield tuple(_start(data, logs, launched))
+        running.start()
+        yield running
     finally:
-        _stop(launched)
+        running.stop()
         postgres.discard(data)
 
 
@@ -82,8 +120,8 @@ def _start(data: Path, logs: Path, launched: list[_Launched]) -> Iterator[Server
     cluster, init_log = postgres.prepare(data), logs / "initdb.log"
     init = cluster.init(init_log)
     try:
-        for launch, port in zip((_aws, _redis, _nats), ports, strict=False):
-            launched.append(launch(port, data, logs))
+        launched += [_redis(ports[0], data, logs), _nats(ports[1], data, logs)]
+        launched.append(_aws(ports[2], logs, _postgres_url(ports[3]), launched[0].url))
         if init.wait(_START_SECONDS):
             raise LabError(f"initdb failed: {_tail(init_log)}; the whole log is {init_log}")
     finally:
@@ -93,7 +131,7 @@ def _start(data: Path, logs: Path, launched: list[_Launched]) -> Iterator[Server
     deadline = time.monotonic() + _START_SECONDS
     for each in launched:
         yield _await(each, deadline)
-    postgres.create_database(f"postgresql://{postgres.USER}@{HOST}:{ports[3]}/postgres")
+    postgres.create_database(_postgres_url(ports[3], "postgres"))
 
 
 def _await(launched: _Launched, deadline: float) -> Server:
@@ -113,6 +151,11 @@ def _stop(launched: list[_Launched]) -> None:
     for each in launched:
         if each.process.poll() is None:
             each.process.send_signal(each.stop_signal)
+    _reap(launched)
+
+
+def _reap(launched: list[_Launched]) -> None:
+    """Wait for processes that were told to end; kill those that do not."""
     deadline = time.monotonic() + _STOP_SECONDS
     for each in launched:
         try:
@@ -124,13 +167,12 @@ def _stop(launched: list[_Launched]) -> None:
 
 def _postgres(cluster: postgres.Cluster, port: int, logs: Path) -> _Launched:
     log = logs / "postgres.log"
-    server = f"postgresql://{postgres.USER}@{HOST}:{port}"
 
     def probe() -> str | None:
         if not answers(port):
             return None
         try:
-            with psycopg.connect(f"{server}/postgres", connect_timeout=2) as connection:
+            with psycopg.connect(_postgres_url(port, "postgres"), connect_timeout=2) as connection:
                 return str(connection.info.parameter_status("server_version")).split()[0]
         except psycopg.OperationalError:
             return None
@@ -139,16 +181,20 @@ def _postgres(cluster: postgres.Cluster, port: int, logs: Path) -> _Launched:
         name="postgres",
         process=cluster.serve(port, log),
         port=port,
-        url=f"{server}/{postgres.DATABASE}",
+        url=_postgres_url(port),
         log=log,
         probe=probe,
         stop_signal=postgres.FAST_SHUTDOWN,
     )
 
 
+def _postgres_url(port: int, database: str = postgres.DATABASE) -> str:
+    return f"postgresql://{postgres.USER}@{HOST}:{port}/{database}"
+
+
 def _redis(port: int, data: Path, logs: Path) -> _Launched:
     log, folder = logs / "redis.log", data / "redis"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
 
     def probe() -> str | None:
         answer = talk(port, b"INFO server\r\n").decode()
@@ -176,13 +222,14 @@ def _nats(port: int, data: Path, logs: Path) -> _Launched:
     return _Launched(name="nats", process=spawn(argv, log=log), port=port, url=url, log=log, probe=probe)
 
 
-def _aws(port: int, data: Path, logs: Path) -> _Launched:
+def _aws(port: int, logs: Path, database_url: str, redis_url: str) -> _Launched:
     log = logs / "aws.log"
 
     def probe() -> str | None:
         return version("moto") if answers(port) else None
 
-    process = spawn([sys.executable, "-m", "lab.aws", port], log=log, env=os.environ, cwd=_REPOSITORY)
+    env = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    process = spawn([sys.executable, "-m", "lab.aws", port], log=log, env=env, cwd=_REPOSITORY)
     url = f"http://{HOST}:{port}"
     return _Launched(name="aws", process=process, port=port, url=url, log=log, probe=probe)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runbooks.engine.model import Plan, Runbook
     from runbooks.engine.operate import Operator
 
-__all__ = ["Session", "asking", "calmly", "note", "number"]
+__all__ = ["Session", "asking", "calmly", "choice", "note", "number"]
 
 _ENVIRONMENTS = Path(__file__).resolve().parent.parent / "environments"
 
@@ -28,15 +28,21 @@ class Session:
         self.environment: Environment | None = None
 
     def diagnose(
-        self, runbook: "Callable[[], Runbook]", *, drop: bool, apply: bool, yes: bool, max_targets: str
+        self,
+        runbook: "Callable[[], Runbook]",
+        *,
+        apply: bool,
+        yes: bool,
+        max_targets: str,
+        options: "Callable[[], dict[str, Any]]" = dict,
     ) -> None:
-        """Diagnose and plan; with `apply` go on to apply the plan."""
+        """Diagnose and plan; with `apply` go on to apply the plan. `options` returns, or refuses, the runbook's own."""
         from runbooks.reports import document, terminal
 
         def work() -> int:
-            limit = number("--max-targets", max_targets)
+            limit, wanted = number("--max-targets", max_targets), options()
             operator, procedure = self._operator(), runbook()
-            found = operator.diagnose(procedure, drop=drop)
+            found = operator.diagnose(procedure, **wanted)
             text = terminal.diagnosis(found, colour=not self.json and _colour(), width=_width())
             if not apply or found.plan is None:
                 self._print(text, document.diagnosed(found))
@@ -71,7 +77,10 @@ class Session:
         from runbooks.reports.terminal import progress
 
         return Operator(
-            self._resolved(), timeout=self._seconds(), progress=lambda result: note(progress(result))
+            self._resolved(),
+            timeout=self._seconds(),
+            progress=lambda result: note(progress(result)),
+            tell=note,
         )
 
     def _seconds(self) -> int:
@@ -88,7 +97,13 @@ class Session:
         from runbooks.reports import document, terminal
 
         assert self.environment is not None
-        text = terminal.applied(outcome, lab=self.environment.lab, base=command(self.environment))
+        text = terminal.applied(
+            outcome,
+            lab=self.environment.lab,
+            base=command(self.environment),
+            colour=not self.json and _colour(),
+            width=_width(),
+        )
         self._print(text, document.applied(outcome))
         return int(outcome.exit)
 
@@ -188,6 +203,17 @@ def number(option: str, text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
         raise ArrakisError(f"{option} takes a whole number above 0, not {text!r}", hint=f"say {option} 10")
     return int(text)
+
+
+def choice(option: str, text: str, allowed: tuple[str, ...]) -> str:
+    """Return what was chosen. Raises ArrakisError for what is not among the allowed."""
+    from sandbox.errors import ArrakisError
+
+    if text not in allowed:
+        raise ArrakisError(
+            f"{option} takes {' or '.join(allowed)}, not {text!r}", hint=f"say {option} {allowed[0]}"
+        )
+    return text
 
 
 def _state_dir() -> Path:

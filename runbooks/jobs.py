@@ -25,7 +25,7 @@ from runbooks.engine.model import Action, Finding, Severity
 from runbooks.engine.operate import Operator
 from runbooks.engine.systems import Readers, readers, writers
 from sandbox import metrics, registry
-from sandbox.cleanup import Job, Report
+from sandbox.cleanup import ACTOR, Job, Report
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.facts import Known, Unknown
 from sandbox.joblog import fields, logger
@@ -65,7 +65,7 @@ def _clean(
     environment: Environment, reports: list[Report], log: Logger, *, orphaned: bool, timeout: float
 ) -> Exit:
     """Run the job and put away what it may not delete. Its report is added to the others as soon as there is one."""
-    write = writers(environment, tag=_tag("cleanup"), timeout=timeout)
+    write = writers(environment, tag=_tag("cleanup"), actor=ACTOR, timeout=timeout)
     about = fields(
         environment=environment.name, database=write.sql.host, redis=write.keys.host, orphaned=orphaned
     )
@@ -148,7 +148,7 @@ def _put_away(environment: Environment, propose: Callable[..., Any], log: Logger
     """
     runbook = replace(rb_sb_003.RUNBOOK, gather=_gather, propose=propose)
     try:
-        operator = Operator(environment, timeout=timeout, progress=partial(_tell, log))
+        operator = Operator(environment, timeout=timeout, progress=partial(_tell, log), tell=log.info)
         found = operator.diagnose(runbook)
         for finding in found.findings:
             if finding.check == "left alone":
@@ -170,10 +170,10 @@ def _tell(log: Logger, done: Result) -> None:
 
 
 def _proposal(
-    facts: rb_sb_003.Facts, *, drop: bool, orphaned: bool, spared: Collection[str]
+    facts: rb_sb_003.Facts, *, orphaned: bool, spared: Collection[str]
 ) -> tuple[list[Action], list[Finding]]:
     """Of what RB-SB-003 proposes, what destroyed sandboxes left, or all of it; nothing that was given back. Pure."""
-    actions, left = rb_sb_003.propose(facts, drop=drop)
+    actions, left = rb_sb_003.propose(facts)
     seen = rb_sb_003.Orphans.of(facts)
     explained = {where.name for _, where in (*seen.schemas, *seen.families) if where.sandboxes}
     chosen = [action for action in actions if orphaned or action.resource.id in explained]
@@ -207,7 +207,7 @@ def _alarmed(environment: Environment) -> Environment:
 
 
 def _publish(environment: Environment, values: dict[str, int], *, timeout: float) -> None:
-    write = writers(environment, tag=_tag("metrics"), timeout=timeout)
+    write = writers(environment, tag=_tag("metrics"), actor=ACTOR, timeout=timeout)
     metrics.publish(write.aws, values, environment=environment.name, at=_now())
 
 

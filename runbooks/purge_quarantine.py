@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from diagnostics.stack import Stack
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity
 from runbooks.engine.systems import Readers
+from runbooks.findings import unknown
 from runbooks.remedies import remedies
 from sandbox import keyspace, registry, schemas
 from sandbox.facts import Fact, Known, Unknown
@@ -40,7 +42,7 @@ class Facts:
     keys: Fact[Survey]
 
 
-def gather(readers: Readers, *, now: datetime, deadline: float, alarm_prefix: str) -> Facts:
+def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) -> Facts:
     """Read schemas and keys side by side, within `deadline` seconds."""
 
     def database() -> Database:
@@ -57,8 +59,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     findings: list[Finding] = []
     for name, fact in (("database", facts.database), ("keys", facts.keys)):
         if isinstance(fact, Unknown):
-            summary = f"{name}: cannot tell: {fact.reason}"
-            findings.append(Finding(check=name, severity=Severity.UNKNOWN, summary=summary))
+            findings.append(unknown(name, fact))
     for schema, original, since in _schemas(facts):
         findings.append(_finding(facts, Resource(kind="schema", id=schema.name), original, since))
     for family, keys, since in _families(facts):
@@ -69,7 +70,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     return findings
 
 
-def propose(facts: Facts, *, drop: bool = True) -> tuple[list[Action], list[Finding]]:
+def propose(facts: Facts) -> tuple[list[Action], list[Finding]]:
     """Return an action for each that is over its grace period. What is younger is a finding of `diagnose`. Pure."""
     actions: list[Action] = []
     for schema, original, since in _schemas(facts):

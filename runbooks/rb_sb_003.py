@@ -17,8 +17,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from diagnostics.alarms import Alarm, read_alarm
+from diagnostics.stack import Stack
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity
 from runbooks.engine.systems import Readers
+from runbooks.findings import alarm_finding, unknown
 from runbooks.remedies import remedies
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
@@ -41,7 +43,7 @@ _BUSY = (Status.PENDING, Status.CREATING, Status.DESTROYING)
 _SEE_SCHEMAS = "psql -c \"SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'sandbox_')\""
 _SEE_ROWS = 'psql -c "SELECT id, name, status, schema_name FROM public.sandboxes"'
 _SEE_KEYS = "redis-cli --scan --pattern 'sandbox:{token}*' --count 1000"
-_SEE_ALARM = "aws cloudwatch describe-alarms --alarm-names {name}"
+_CLEARED = "no orphan is left, so it clears when its metric is next published"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ class Orphans:
         return cls(schemas=(), families=())
 
 
-def gather(readers: Readers, *, now: datetime, deadline: float, alarm_prefix: str) -> Facts:
+def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) -> Facts:
     """Read everything side by side; then, of the orphans only, who uses them. Bounded by `deadline` seconds."""
 
     def database() -> Database:
@@ -103,7 +105,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float, alarm_prefix: st
     seen = gather_facts(
         {
             "alarm": lambda: read_alarm(
-                readers.aws, suffix=ALARM, prefix=alarm_prefix, now=now, window=METRIC_WINDOW
+                readers.aws, suffix=ALARM, prefix=stack.alarm_prefix, now=now, window=METRIC_WINDOW
             ),
             "database": database,
             "keys": lambda: keyspace.survey(readers.keys),
@@ -119,8 +121,9 @@ def gather(readers: Readers, *, now: datetime, deadline: float, alarm_prefix: st
 def diagnose(facts: Facts) -> list[Finding]:
     """Say what is wrong, what is unknown, and what is well. Pure."""
     orphans = Orphans.of(facts)
-    findings = [_alarm_finding(facts, orphans)]
-    findings += [_unknown(name, fact) for name, fact in _sources(facts) if isinstance(fact, Unknown)]
+    confirmed = bool(_orphaned(orphans.schemas) or _orphaned(orphans.families)) or not _complete(facts)
+    findings = [alarm_finding(facts.alarm, suffix=ALARM, confirmed=confirmed, cleared=_CLEARED)]
+    findings += [unknown(name, fact) for name, fact in _sources(facts) if isinstance(fact, Unknown)]
     findings += [_schema_finding(schema, where, facts) for schema, where in _orphaned(orphans.schemas)]
     findings += [_family_finding(keys, where, facts) for keys, where in _orphaned(orphans.families)]
     findings += _leftovers(orphans)
@@ -258,45 +261,6 @@ def _keys_action(keys: int, where: Placement, facts: Facts, drop: bool) -> Calla
     )
 
 
-def _alarm_finding(facts: Facts, orphans: Orphans) -> Finding:
-    if isinstance(facts.alarm, Unknown):
-        return _unknown("alarm", facts.alarm)
-    alarm = facts.alarm.value
-    if alarm is None:
-        summary = f"there is no alarm {ALARM} in this account and region"
-        return Finding(
-            check="alarm", severity=Severity.WARNING, summary=summary, source=_SEE_ALARM.format(name=ALARM)
-        )
-    last = (
-        f"last value {alarm.points[-1][1]:g}"
-        if alarm.points
-        else "no data: blind, nothing publishes its metric"
-    )
-    confirmed = bool(_orphaned(orphans.schemas) or _orphaned(orphans.families)) or not _complete(facts)
-    if alarm.state == "ALARM" and not confirmed:
-        last += "; no orphan is left, so it clears when its metric is next published"
-    severity = _alarm_severity(alarm, confirmed=confirmed)
-    return Finding(
-        check="alarm",
-        severity=severity,
-        summary=f"alarm {alarm.name} is {alarm.state}: threshold {alarm.threshold:g}, {last}",
-        evidence={
-            "since": alarm.since,
-            "reason": alarm.reason,
-            "threshold": alarm.threshold,
-            "points": [[moment.isoformat(), value] for moment, value in alarm.points],
-        },
-        source=_SEE_ALARM.format(name=alarm.name),
-    )
-
-
-def _alarm_severity(alarm: Alarm, *, confirmed: bool) -> Severity:
-    """An alarm is as bad as what is behind it: one that fires over nothing found clears in time."""
-    if alarm.state == "ALARM":
-        return Severity.CRITICAL if confirmed else Severity.OK
-    return Severity.OK if alarm.points else Severity.WARNING
-
-
 def _schema_finding(schema: Schema, where: Placement, facts: Facts) -> Finding:
     activity = facts.uses.value.activity.get(schema.name) if isinstance(facts.uses, Known) else None
     return Finding(
@@ -412,15 +376,6 @@ def _sources(facts: Facts) -> list[tuple[str, Fact[Any]]]:
 
 def _complete(facts: Facts) -> bool:
     return all(isinstance(fact, Known) for _, fact in _sources(facts))
-
-
-def _unknown(name: str, fact: Unknown) -> Finding:
-    return Finding(
-        check=name,
-        severity=Severity.UNKNOWN,
-        summary=f"{name}: cannot tell: {fact.reason}",
-        evidence={"hint": fact.hint},
-    )
 
 
 RUNBOOK = Runbook(

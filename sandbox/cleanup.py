@@ -25,7 +25,7 @@ from sandbox.orphans import Orphan, find_orphans
 from sandbox.ports import KeyWriter, SqlSnapshot, SqlTransaction, SqlWriter
 from sandbox.teardown import Condemned
 
-__all__ = ["ACTOR", "Job", "Report"]
+__all__ = ["ACTOR", "Job", "Report", "due_at"]
 
 ACTOR = "sandbox-cleanup"
 _STUCK_AFTER = timedelta(hours=1)
@@ -107,7 +107,7 @@ class Job:
         with self._database.snapshot() as snapshot:
             names = schemas.names(snapshot)
             roster = registry.claimants(snapshot, schemas=names, tokens=families)
-            due, mapped = self._over(snapshot), registry.mapped_destroyed(snapshot)
+            due, mapped = due_at(snapshot, self._clock()), registry.mapped_destroyed(snapshot)
             left = {row.id: row for row in registry.unfinished(snapshot)}
         orphans = find_orphans(roster, names, families)
         kept = {_owner(orphan) for orphan in orphans if spared is not None and orphan.token in spared}
@@ -123,12 +123,6 @@ class Job:
             keyed=[row for row in left.values() if row.id in keyed],
             given_back=[row for row in left.values() if row.id in kept],
             mapped=mapped,
-        )
-
-    def _over(self, snapshot: SqlSnapshot, id: UUID | None = None) -> list[Sandbox]:
-        now = self._clock()
-        return registry.due(
-            snapshot, now=now, stuck=now - _STUCK_AFTER, retry=now - _RETRY_AFTER, job=ACTOR, id=id
         )
 
     def _clean(self, batch: Sequence[Sandbox]) -> None:
@@ -169,7 +163,7 @@ class Job:
             self._passed_over += 1
             self._log.warning("Sandbox is held by somebody else", extra=fields(row, error=error))
             return None
-        if not self._over(transaction, row.id):
+        if not due_at(transaction, self._clock(), id=row.id):
             self._passed_over += 1
             self._log.debug("Sandbox is not due any more", extra=fields(held, status=held.status))
             return None
@@ -250,6 +244,13 @@ class Job:
     def _lose_redis(self, error: ArrakisError) -> None:
         self.redis_answers = False
         self._log.warning("Redis does not answer: keys are left for the next run", extra=fields(error=error))
+
+
+def due_at(snapshot: SqlSnapshot, now: datetime, *, id: UUID | None = None) -> list[Sandbox]:
+    """Return the sandboxes that are due for clean-up at a moment; of one alone, where its id is given."""
+    return registry.due(
+        snapshot, now=now, stuck=now - _STUCK_AFTER, retry=now - _RETRY_AFTER, job=ACTOR, id=id
+    )
 
 
 def _owner(orphan: Orphan) -> UUID | None:

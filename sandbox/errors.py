@@ -12,6 +12,7 @@ __all__ = [
     "Missing",
     "SandboxCode",
     "SandboxError",
+    "Throttled",
     "Unreachable",
 ]
 
@@ -26,6 +27,10 @@ class ArrakisError(Exception):
 
 class Unreachable(ArrakisError):
     """A server did not answer, or not in time. Whatever was asked of it is unknown."""
+
+
+class Throttled(Unreachable):
+    """The service asks us to come more slowly; what was asked is unknown."""
 
 
 class Denied(ArrakisError):

@@ -18,6 +18,7 @@ __all__ = [
     "Status",
     "StreamConfig",
     "StreamState",
+    "as_object",
     "may_become",
     "way_to_destroying",
 ]
@@ -74,7 +75,7 @@ class Sandbox:
     def __post_init__(self) -> None:
         """Read what the drivers hand over: the status as text, the metadata in either form."""
         object.__setattr__(self, "status", Status(self.status))
-        object.__setattr__(self, "metadata", _as_object(self.metadata))
+        object.__setattr__(self, "metadata", as_object(self.metadata))
         # What fits no datetime is read as None. Nothing is older than this, so it may live no longer, and is never young.
         object.__setattr__(self, "created_at", self.created_at or datetime.fromtimestamp(0, UTC))
 
@@ -89,14 +90,14 @@ class Sandbox:
         return self.id.hex
 
 
-def _as_object(metadata: Any) -> Mapping[str, Any]:
-    """The deployed code stores JSON inside a JSON string; read that and the plain object alike."""
-    if isinstance(metadata, str):
+def as_object(value: Any) -> Mapping[str, Any]:
+    """Return a jsonb column's object: the deployed code stores it as JSON inside a JSON string, and we as it is."""
+    if isinstance(value, str):
         try:
-            metadata = json.loads(metadata)
+            value = json.loads(value)
         except (ValueError, RecursionError):
             return {}
-    return metadata if isinstance(metadata, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,10 @@ class SqlTransaction(SqlSnapshot, Protocol):
         """Run a named statement; return the number of rows it touched."""
         ...
 
+    def run_made(self, statement: str) -> None:
+        """Run a statement that the server's own catalog functions made: its names are quoted already."""
+        ...
+
     def rename_schema(self, old: str, new: str) -> None:
         """Rename a schema."""
         ...

@@ -34,6 +34,7 @@ __all__ = [
     "mapped_destroyed",
     "mapped_to",
     "not_found",
+    "now",
     "roster",
     "time_of",
     "unfinished",
@@ -113,7 +114,12 @@ def claimants(snapshot: SqlSnapshot, *, schemas: Iterable[str] = (), tokens: Ite
 def time_of(database: SqlReader) -> datetime:
     """Return the database's time, UTC: the one clock that all hosts share. Raises Unreachable."""
     with database.snapshot() as snapshot:
-        return snapshot.rows("read/registry/clock", _Clock)[0].at
+        return now(snapshot)
+
+
+def now(snapshot: SqlSnapshot) -> datetime:
+    """Return the database's time, UTC."""
+    return snapshot.rows("read/registry/clock", _Clock)[0].at
 
 
 def by_name(snapshot: SqlSnapshot, name: str) -> Sandbox | None:

@@ -16,17 +16,21 @@ from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction, SqlWriter
 from sandbox.registry import claimants
 
 __all__ = [
+    "Blocker",
     "Fence",
     "SchemaUser",
+    "blockers",
     "census",
     "dependents",
     "drop",
+    "drop_blocker",
     "drop_orphan",
     "holding_orphan",
     "insist_on_no_dependents",
     "last_activity",
     "named",
     "names",
+    "not_ours",
     "rename_orphan",
     "restore",
     "users",
@@ -38,6 +42,8 @@ Fence = Callable[[SqlTransaction], None]
 _AT_WORK = 2  # who may drop at once; a pool has to have one session more
 _GLANCE = 3.0  # seconds for the second look at what a drop would take along
 _AT_ONCE = 100  # schemas a statement; each costs a few index or sequential scans of small tables
+_UNTOUCHABLE = (SCHEMA_PREFIX, "pending_", "quarantine_", "runbooks")
+_CONTROL = ("sandboxes", "sandbox_guild_mapping", "sandbox_audit_log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,51 @@ class SchemaUser:
     application: str
     state: str
     how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """An object outside of `schema` that rests on it, and that DROP SCHEMA … CASCADE would take along or empty.
+
+    `name` is qualified, and quoted where PostgreSQL wants that: `reporting.overview`, `reporting.orders.orders_profile_fkey`,
+    `reporting.active(uuid)`; `place` is the schema that it is in. `statement` clears it alone and loses no row; it is empty
+    where nothing does, or where it is not ours to clear. `definition` would bring it back.
+    """
+
+    schema: str
+    kind: str
+    place: str | None
+    name: str
+    described: str
+    statement: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dependent:
+    schema: str
+    kind: str
+    place: str | None
+    relation: str | None
+    name: str
+    described: str
+    statement: str
+    classid: int
+    objid: int
+    level: int
+
+    @property
+    def untouchable(self) -> bool:
+        """Whether it is a sandbox's, in quarantine, or the control plane's: not to be cleared for another one's sake."""
+        place = self.place or ""
+        return place.lower().startswith(_UNTOUCHABLE) or (place == "public" and self.relation in _CONTROL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Definition:
+    classid: int
+    objid: int
+    definition: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +145,11 @@ def named(snapshot: SqlSnapshot, sandbox: Sandbox) -> list[str]:
     return [row.name for row in found]
 
 
+def not_ours(snapshot: SqlSnapshot, names: Sequence[str]) -> list[str]:
+    """Return which of these schemas this role may not drop, as it is no member of their owner."""
+    return [row.name for row in snapshot.rows("read/schemas/not_ours", _Name, schemas=list(names))]
+
+
 def users(snapshot: SqlSnapshot, names: Sequence[str], *, tag: str, recent: timedelta) -> list[SchemaUser]:
     """Return the sessions that lock, await or name these schemas; statements tagged `tag` are ours.
 
@@ -122,7 +178,42 @@ def last_activity(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, d
 
 def dependents(snapshot: SqlSnapshot, name: str) -> list[str]:
     """Return the objects of other schemas that dropping this one would take with it."""
-    return [row.name for row in snapshot.rows("read/schemas/dependents", _Name, schema=name)]
+    return [row.described for row in _dependents(snapshot, [name])]
+
+
+def blockers(snapshot: SqlSnapshot, names: Sequence[str]) -> list[Blocker]:
+    """Return what rests on these schemas from elsewhere, in the order in which it can be cleared one by one.
+
+    What rests on a blocker in turn stands before it. What cannot be written down is not cleared. Raises Busy where somebody
+    keeps a definition from being read for two seconds.
+    """
+    found = _dependents(snapshot, names)
+    made = snapshot.rows(
+        "read/schemas/definitions",
+        _Definition,
+        schemas=list(names),
+        classids=[row.classid for row in found],
+        objids=[row.objid for row in found],
+    )
+    definitions = {(row.classid, row.objid): row.definition for row in made}
+    return [_blocker(row, definitions.get((row.classid, row.objid), "")) for row in found]
+
+
+def drop_blocker(database: SqlWriter, schema: str, name: str, *, fence: Fence) -> None:
+    """Clear the one object of this name that still rests on this schema; nothing else goes with it.
+
+    Raises ArrakisError where there is none, or none that may be cleared; Busy where something rests on it in turn, or
+    somebody uses it for two seconds.
+    """
+    with database.transaction() as transaction:
+        fence(transaction)
+        found = [each for each in blockers(transaction, [schema]) if each.name == name]
+        if not found:
+            raise ArrakisError(f"no {name} rests on {schema} any more")
+        described = " and ".join(each.described for each in found)
+        if len(found) > 1 or not found[0].statement:
+            raise ArrakisError(f"no statement drops {described} safely", hint="clear it by hand")
+        transaction.run_made(found[0].statement)
 
 
 @contextmanager
@@ -178,10 +269,10 @@ def drop(database: SqlReader, transaction: SqlTransaction, names: Sequence[str])
 
 def insist_on_no_dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> None:
     """Raise Blocked where anything elsewhere rests on what is in these schemas."""
-    if outside := [each for name in names for each in dependents(snapshot, name)]:
+    if outside := _dependents(snapshot, names):
         raise Blocked(
             SandboxCode.CLEANUP_FAILED,
-            f"dropping {', '.join(names)} would take along {', '.join(outside)}",
+            f"dropping {', '.join(names)} would take along {', '.join(row.described for row in outside)}",
             hint="drop that first, or move what it rests on",
         )
 
@@ -191,3 +282,19 @@ def restore(database: SqlWriter, quarantined: str, original: str, *, fence: Fenc
     with database.transaction() as transaction:
         fence(transaction)
         transaction.rename_schema(quarantined, original)
+
+
+def _dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> list[_Dependent]:
+    return snapshot.rows("read/schemas/dependents", _Dependent, schemas=list(names))
+
+
+def _blocker(row: _Dependent, definition: str) -> Blocker:
+    return Blocker(
+        schema=row.schema,
+        kind=row.kind,
+        place=row.place,
+        name=row.name,
+        described=row.described,
+        statement=row.statement if definition and not row.untouchable else "",
+        definition=definition,
+    )

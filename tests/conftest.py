@@ -1,23 +1,28 @@
 """What all tests share: labs that start once for those that want them, and end with their worker."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from lab import control
 
-StartLab = Callable[[], control.Lab]
+
+class StartLab(Protocol):
+    """Starts a lab with an incident in it, that of RB-SB-003 unless another is named; each in a home of its own."""
+
+    def __call__(self, incident: str = "rb-sb-003") -> control.Lab: ...
 
 
 @pytest.fixture(scope="module")
 def start_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLab]:
-    """Return how to start a lab with the incident of RB-SB-003 in it; each call starts one, in a home of its own."""
+    """Return how to start labs; they end with the module."""
     homes: list[Path] = []
 
-    def start() -> control.Lab:
+    def start(incident: str = "rb-sb-003") -> control.Lab:
         homes.append(tmp_path_factory.mktemp("lab") / "home")
-        return control.lay_out(control.start(homes[-1], watch_parent=True), "rb-sb-003")
+        return control.lay_out(control.start(homes[-1], watch_parent=True), incident)
 
     yield start
     for home in homes:

@@ -1,4 +1,4 @@
-"""The Redis part of RB-SB-003: sandboxes' keys, route cache, orphaned families that look idle, decoys."""
+"""The Redis part of a world: sandboxes' keys, route cache, orphaned families that look idle, decoys."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -5,25 +5,34 @@ them seven orphaned schemas, three orphaned key families, and names that only lo
 like theirs.
 """
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from lab.incidents import keys, orphaned_story, registry, streams
+from lab.incidents.cloud import Account
+from lab.incidents.stage import Incident, Stage, side_by_side
+from lab.incidents.world import World, build
 
-from lab.incidents import cloud, keys, registry, streams
-from lab.incidents.world import build
+__all__ = ["INCIDENT"]
 
-__all__ = ["lay_out"]
+_CONNECTIONS = [14.0] * 24
 
 
-def lay_out(env: Mapping[str, str], *, now: datetime) -> None:
-    """Write the world of RB-SB-003 into the lab that `env` names, all four servers side by side."""
-    world = build(now)
-    parts: tuple[Callable[[], None], ...] = (
+def _lay_out(stage: Stage) -> None:
+    """Write the world of RB-SB-003, all four servers side by side."""
+    world, env = build(stage.now), stage.env
+    side_by_side(
         lambda: registry.lay_out(env["DATABASE_URL"], world),
         lambda: keys.lay_out(env["REDIS_URL"], world),
         lambda: streams.lay_out(env["NATS_URL"]),
-        lambda: cloud.lay_out(env, world),
+        lambda: _cloud(Account(env), world),
     )
-    with ThreadPoolExecutor(len(parts)) as pool:
-        for part in [pool.submit(part) for part in parts]:
-            part.result()
+
+
+def _cloud(account: Account, world: World) -> None:
+    orphans = orphaned_story.orphans(world)
+    account.measure([orphans], connections=_CONNECTIONS, until=world.now)
+    account.alarm({"sandbox-orphaned-resources": orphans.values})
+    account.log(orphaned_story.lines(world))
+
+
+INCIDENT = Incident(
+    name="rb-sb-003", summary="schemas and keys that no sandbox owns have piled up", lay_out=_lay_out
+)

@@ -1,6 +1,7 @@
-"""The PostgreSQL part of RB-SB-003: control tables, sandboxes' schemas, orphans and decoys."""
+"""The PostgreSQL part of a world: control tables, sandboxes' schemas, orphans and decoys."""
 
 import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 import sql as statements
-from lab.incidents.world import DECOY_SCHEMAS, Orphan, Sandbox, World
+from lab.incidents.world import Orphan, Sandbox, World
 
 __all__ = ["lay_out"]
 
@@ -18,6 +19,7 @@ _ROW = """INSERT INTO public.sandboxes (id, name, owner, status, schema_name, cr
 _GUILD = "INSERT INTO public.sandbox_guild_mapping (guild_id, sandbox_id, created_at) VALUES (%s, %s, %s)"
 _AUDIT = """INSERT INTO public.sandbox_audit_log (sandbox_id, event_type, actor, details, created_at)
     VALUES (%s, %s, %s, %s, %s)"""
+_REGISTERED = timedelta(minutes=2)  # after its creation
 _DECOY = "CREATE TABLE {}.settings (name text PRIMARY KEY, value text)"
 
 # The ids are made from names, so that the same world has the same rows.
@@ -44,21 +46,35 @@ def lay_out(database_url: str, world: World) -> None:
     with psycopg.connect(database_url, connect_timeout=5) as connection:
         # It has several statements, which go only without parameters.
         connection.execute(statements.load("migrations/0001_control_tables").encode())
+        _add_rows(connection, world.sandboxes)
         for sandbox in world.sandboxes:
-            _add_row(connection, sandbox)
-            if sandbox.status != "destroyed":
+            if sandbox.status != "destroyed" and not sandbox.bare:
                 at = sandbox.last_activity_at or sandbox.created_at
                 _add_schema(connection, sandbox.schema_token, sandbox.profiles, at)
         for orphan in world.orphans:
             _add_orphan(connection, orphan)
-        for name in DECOY_SCHEMAS:
+        for name in world.decoys:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
             connection.execute(sql.SQL(_DECOY).format(sql.Identifier(name)))
 
 
-def _add_row(connection: psycopg.Connection[Any], sandbox: Sandbox) -> None:
-    metadata = {"tags": [], "ttlHours": 24, "createdBy": sandbox.owner, "createdFrom": "cli"}
-    row = (
+def _add_rows(connection: psycopg.Connection[Any], sandboxes: Sequence[Sandbox]) -> None:
+    """Write rows, mappings and history, each table in one round trip."""
+    with connection.cursor() as cursor:
+        cursor.executemany(_ROW, map(_row, sandboxes))
+        mapped = [(each.guild, each.id, each.created_at + _REGISTERED) for each in sandboxes if each.guild]
+        cursor.executemany(_GUILD, mapped)
+        cursor.executemany(_AUDIT, [event for each in sandboxes for event in _history(each)])
+
+
+def _row(sandbox: Sandbox) -> tuple[object, ...]:
+    metadata = {
+        "tags": [],
+        "ttlHours": sandbox.ttl_hours,
+        "createdBy": sandbox.owner,
+        "createdFrom": "cli",
+    }
+    return (
         sandbox.id,
         sandbox.name,
         sandbox.owner,
@@ -70,24 +86,20 @@ def _add_row(connection: psycopg.Connection[Any], sandbox: Sandbox) -> None:
         sandbox.last_activity_at,
         _json(metadata, sandbox),
     )
-    connection.execute(_ROW, row)
-    if sandbox.guild:
-        connection.execute(_GUILD, (sandbox.guild, sandbox.id, sandbox.created_at + timedelta(minutes=2)))
-    _add_history(connection, sandbox)
 
 
-def _add_history(connection: psycopg.Connection[Any], sandbox: Sandbox) -> None:
+def _history(sandbox: Sandbox) -> Iterator[tuple[object, ...]]:
     events: list[tuple[str, dict[str, Any], datetime]] = [
         ("sandbox_created", {"name": sandbox.name, "schemaName": sandbox.schema_name}, sandbox.created_at)
     ]
     if sandbox.guild:
-        registered = sandbox.created_at + timedelta(minutes=2)
+        registered = sandbox.created_at + _REGISTERED
         events.append(("guild_registered", {"guildId": sandbox.guild}, registered))
     if sandbox.destroyed_at:
         events.append(("sandbox_destroying", {}, sandbox.destroyed_at - timedelta(seconds=4)))
         events.append(("sandbox_destroyed", {"schemaDropped": True}, sandbox.destroyed_at))
     for event, details, at in events:
-        connection.execute(_AUDIT, (sandbox.id, event, sandbox.owner, _json(details, sandbox), at))
+        yield sandbox.id, event, sandbox.owner, _json(details, sandbox), at
 
 
 def _add_orphan(connection: psycopg.Connection[Any], orphan: Orphan) -> None:

@@ -18,7 +18,10 @@ _SEED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A registry row, and what exists for it: `schema_token` is what was handed to create_sandbox_schema."""
+    """A registry row, and what exists for it: `schema_token` is what was handed to create_sandbox_schema.
+
+    A `bare` one is a row, its mapping and its history, without a schema.
+    """
 
     id: uuid.UUID
     name: str
@@ -31,6 +34,8 @@ class Sandbox:
     destroyed_at: datetime | None = None
     last_activity_at: datetime | None = None
     metadata_as_string: bool = False
+    ttl_hours: int = 24
+    bare: bool = False
     guild: str | None = None
     profiles: int = 0
     keys: int = 0
@@ -56,16 +61,17 @@ class KeyFamily:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Everything of RB-SB-003: `sandboxes` are all rows, the destroyed ones included."""
+    """Everything there is: `sandboxes` are all rows, the destroyed ones included; `decoys` schemas that are nobody's."""
 
     now: datetime
     sandboxes: tuple[Sandbox, ...]
-    orphans: tuple[Orphan, ...]
-    families: tuple[KeyFamily, ...]
+    orphans: tuple[Orphan, ...] = ()
+    families: tuple[KeyFamily, ...] = ()
+    decoys: tuple[str, ...] = ()
 
 
 def build(now: datetime) -> World:
-    """The world as it looks at `now`; only the moments differ from one call to the next."""
+    """The world of RB-SB-003 as it looks at `now`; only the moments differ from one call to the next."""
     chance = random.Random(_SEED)
     live = tuple(_live(chance, now))
     destroyed = tuple(_destroyed(chance, now))
@@ -75,7 +81,13 @@ def build(now: datetime) -> World:
         for index, each in enumerate((destroyed[0].id, forgotten[0], _uuid(chance)))
     )
     rows = (*live, _being_created(chance, now), *destroyed)
-    return World(now=now, sandboxes=rows, orphans=_orphans(destroyed, forgotten, now), families=families)
+    return World(
+        now=now,
+        sandboxes=rows,
+        orphans=_orphans(destroyed, forgotten, now),
+        families=families,
+        decoys=DECOY_SCHEMAS,
+    )
 
 
 def _orphans(

@@ -8,6 +8,7 @@ from runbooks.engine.errors import Exit, LeaseHeld, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.model import (
     Action,
+    Finding,
     Observation,
     Phase,
     Plan,
@@ -36,11 +37,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a run."""
+    """What became of a run, and what was found when its runbook looked once more."""
 
     run: str
     plan: Plan
     results: tuple[Result, ...]
+    outlook: tuple[Finding, ...] = ()
 
     @property
     def exit(self) -> Exit:

@@ -3,12 +3,13 @@
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from diagnostics.stack import Stack
 from sandbox.errors import ArrakisError
 
 __all__ = ["Environment", "command", "resolve"]
@@ -26,7 +27,7 @@ class Environment:
     redis_url: str
     nats_url: str
     nats_tls_ca: str | None = None
-    alarm_prefix: str = ""
+    stack: Stack = field(default_factory=Stack)
     region: str | None = None
     account: str | None = None
     typed: bool = True
@@ -66,7 +67,7 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
         name=name,
         **resolved,
         nats_tls_ca=variables.get("NATS_TLS_CA"),
-        alarm_prefix=str(settings.get("alarm_prefix", "")),
+        stack=_stack(settings.get("stack", {}), name),
         region=region,
         account=settings.get("account"),
         typed=_typed(settings, resolved, variables),
@@ -85,6 +86,22 @@ def _file(name: str, folder: Path) -> dict[str, Any]:
         raise ArrakisError(
             f"environments/{name}.toml is not TOML: {error}", hint="correct the file"
         ) from error
+
+
+def _stack(table: object, name: str) -> Stack:
+    """Return what [stack] of an environment's file names. Raises ArrakisError for a name that there is not."""
+    known = [each.name for each in fields(Stack)]
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        raise ArrakisError(
+            f"[stack] in environments/{name}.toml is no table of names", hint='write them as cluster = "…"'
+        )
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, 1) or known
+            raise ArrakisError(
+                f"[stack] in environments/{name}.toml knows no {key!r}", hint=f"one of {', '.join(near)}"
+            )
+    return Stack(**table)
 
 
 def _known(folder: Path) -> str:

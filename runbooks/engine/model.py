@@ -169,9 +169,9 @@ class Remedy(Protocol):
 class Runbook:
     """A procedure: a pure function of evidence, with the remedies that it may propose.
 
-    `gather(readers, now=, deadline=, alarm_prefix=)` returns facts; `diagnose(facts)` findings; `propose(facts, drop=)`
-    actions and what was left alone; `existing(facts)` how many resources exist; `remedies(readers, writers, fence)` the
-    remedy of each verb.
+    `gather(readers, now=, deadline=, stack=)` returns facts; `diagnose(facts)` findings; `propose(facts, **options)`
+    actions and what was left alone; `existing(facts)` how many resources exist; `remedies(readers, writers, fence, tell)`
+    the remedy of each verb; `outlook(facts)`, of facts gathered after a run, what is to be expected.
     """
 
     name: str
@@ -181,3 +181,4 @@ class Runbook:
     propose: Callable[..., tuple[list[Action], list[Finding]]]
     existing: Callable[..., int | None]
     remedies: Callable[..., Mapping[str, Remedy]]
+    outlook: Callable[..., list[Finding]] | None = None

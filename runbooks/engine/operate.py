@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,23 +52,32 @@ RESUMABLE = timedelta(hours=24)  # after its plan's expiry; well below the quara
 class Operator:
     """Somebody at work on one environment."""
 
-    def __init__(self, environment: Environment, *, timeout: float, progress: Callable[[Any], None]) -> None:
-        """Take the target, and the deadline of a diagnosis and of each call in seconds."""
-        self.environment, self._timeout, self._progress = environment, timeout, progress
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        timeout: float,
+        progress: Callable[[Any], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Take the target, the deadline of a diagnosis and of each call in seconds, and who is told what happens."""
+        self.environment, self._timeout = environment, timeout
+        self._progress, self._tell = progress, tell
         self.actor = os.environ.get("SANDBOX_OWNER") or getpass.getuser()
         self.journal = Journal(environment.state / "journal.jsonl", actor=self.actor, clock=_now)
 
-    def diagnose(self, runbook: Runbook, *, drop: bool = False) -> Diagnosis:
-        """Gather, diagnose, propose; save the plan, if there is one. Nothing is changed anywhere but on this disk."""
+    def diagnose(self, runbook: Runbook, **options: Any) -> Diagnosis:
+        """Gather, diagnose, propose; save the plan, if there is one. Nothing is changed anywhere but on this disk.
+
+        `options` are what the operator asked for, as the runbook's `propose` takes them.
+        """
         read = self._readers(runbook.name)
         now = _now()
         end = time.monotonic() + self._timeout
-        facts = runbook.gather(
-            read, now=now, deadline=self._timeout, alarm_prefix=self.environment.alarm_prefix
-        )
+        facts = runbook.gather(read, now=now, deadline=self._timeout, stack=self.environment.stack)
         _raise_mistakes(facts)
         findings = list(runbook.diagnose(facts))
-        actions, left = runbook.propose(facts, drop=drop)
+        actions, left = runbook.propose(facts, **options)
         findings += left
         plan = None
         if actions:
@@ -150,22 +159,30 @@ class Operator:
     def _run(
         self, plan: Plan, run: str, runbook: Runbook, read: Readers, *, past: Sequence[JournalEntry]
     ) -> Outcome:
-        write = writers(self.environment, tag=read.tag, timeout=self._timeout)
+        write = writers(self.environment, tag=read.tag, actor=self.actor, timeout=self._timeout)
         with Lease.held(write.sql, holder=holder(self.actor), run=run) as lease:
             mirror = Mirror(write.sql)
             if not past:
                 self._use(plan, run, lease, write.sql)
             self.journal.mirror = mirror
             mirror.catch_up(self.journal.entries())
-            return execute(
+            outcome = execute(
                 plan,
                 run,
                 journal=self.journal,
-                remedies=runbook.remedies(read, write, lease.fence),
+                remedies=runbook.remedies(read, write, lease.fence, self._tell),
                 check=lease.check,
                 past=past,
                 progress=self._progress,
             )
+        return replace(outcome, outlook=self._outlook(outcome, runbook, read))
+
+    def _outlook(self, outcome: Outcome, runbook: Runbook, read: Readers) -> tuple[Finding, ...]:
+        """Look once more, after a run that did something, at what it was meant to mend."""
+        if runbook.outlook is None or not any(result.settled for result in outcome.results):
+            return ()
+        facts = runbook.gather(read, now=_now(), deadline=self._timeout, stack=self.environment.stack)
+        return tuple(runbook.outlook(facts))
 
     def _use(self, plan: Plan, run: str, lease: Lease, sql: Any) -> None:
         """Begin the run: on disk first, so that it is known whatever happens next; then the plan is used up."""

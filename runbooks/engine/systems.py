@@ -25,11 +25,12 @@ class Readers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writers:
-    """What an apply is given besides; the engine hands it over behind the gate only."""
+    """What an apply is given besides, and who does it; the engine hands it over behind the gate only."""
 
     sql: SqlWriter
     keys: KeyWriter
     aws: AwsWriter
+    actor: str
 
 
 def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
@@ -48,7 +49,7 @@ def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
     )
 
 
-def writers(environment: Environment, *, tag: str, timeout: float) -> Writers:
+def writers(environment: Environment, *, tag: str, actor: str, timeout: float) -> Writers:
     """Return the writers of an environment. Nothing is connected yet."""
     from sandbox.adapters.aws import Aws
     from sandbox.adapters.postgres import Postgres
@@ -58,6 +59,7 @@ def writers(environment: Environment, *, tag: str, timeout: float) -> Writers:
         sql=Postgres(environment.database_url, tag=tag, timeout=timeout),
         keys=Redis(environment.redis_url, timeout=timeout),
         aws=Aws(region=environment.region, timeout=timeout),
+        actor=actor,
     )
 
 

@@ -57,7 +57,11 @@ def applied(outcome: Outcome) -> dict[str, Any]:
         "exit": int(outcome.exit),
         "findings": plan["findings"],
         "plan": plan,
-        "run": {"id": outcome.run, "results": results},
+        "run": {
+            "id": outcome.run,
+            "results": results,
+            "outlook": [as_json(finding) for finding in outcome.outlook],
+        },
         "error": None,
     }
 

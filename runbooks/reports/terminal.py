@@ -13,6 +13,7 @@ from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius
 from runbooks.engine.model import Finding, Phase, Plan, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
+from runbooks.reports.plot import plot, sparkline
 from sandbox.text import clean
 
 __all__ = ["applied", "diagnosis", "plan_lines", "progress"]
@@ -24,7 +25,6 @@ _VERDICT = {
     Exit.PROPOSED: "something is wrong",
     Exit.UNKNOWN: "cannot tell: a source did not answer",
 }
-_BARS = "▁▂▃▄▅▆▇█"
 
 
 def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
@@ -33,10 +33,8 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
     `width` is the terminal's; in a pipe a finding stays on one line.
     """
     marked = "LAB  " if found.environment.lab else ""
-    lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {_VERDICT[found.exit]}", ""]
-    for severity in _ORDER:
-        for finding in (item for item in found.findings if item.severity is severity):
-            lines += _finding_lines(finding, colour=colour, width=width)
+    lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {_verdict(found)}", ""]
+    lines += _findings(found.findings, colour=colour, width=width)
     lines += ["", *_by_hand(found.findings)]
     if found.plan is None:
         lines.append("Nothing is proposed.")
@@ -47,6 +45,12 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
     lines += [f"Blast radius: {verdict.reason}.", "", f"Apply it before {_local(found.plan.expires_at)}:"]
     lines.append(f"  {command(found.environment)} apply --plan {found.plan.id}{raised}")
     return "\n".join(lines)
+
+
+def _verdict(found: Diagnosis) -> str:
+    if found.exit is Exit.UNKNOWN and any(each.severity is Severity.CRITICAL for each in found.findings):
+        return "something is wrong, and not everything could be told"
+    return _VERDICT[found.exit]
 
 
 def plan_lines(plan: Plan, *, width: int = 1_000) -> list[str]:
@@ -73,8 +77,8 @@ def plan_lines(plan: Plan, *, width: int = 1_000) -> list[str]:
     return [*lines, ""]
 
 
-def applied(outcome: Outcome, *, lab: bool, base: str) -> str:
-    """Return a run's result: the answer first, what was not done and why, and what to type next."""
+def applied(outcome: Outcome, *, lab: bool, base: str, colour: bool = False, width: int = 1_000) -> str:
+    """Return a run's result: the answer first, what was not done and why, what was seen then, and what to type next."""
     done = sum(result.settled for result in outcome.results)
     total = len(outcome.results)
     word = "undone" if outcome.plan.undoes else "applied"
@@ -91,6 +95,8 @@ def applied(outcome: Outcome, *, lab: bool, base: str) -> str:
     undoable = any(result.action.reversibility is Reversibility.REVERSIBLE for result in outcome.results)
     if undoable and not outcome.plan.undoes:
         lines.append(f"Undo:   {base} undo --run {outcome.run}")
+    if outcome.outlook:
+        lines += ["", "Measured again:", *_findings(outcome.outlook, colour=colour, width=width)]
     return "\n".join(lines)
 
 
@@ -101,15 +107,24 @@ def progress(result: Result) -> str:
     )
 
 
+def _findings(findings: Sequence[Finding], *, colour: bool, width: int) -> list[str]:
+    """The worst first; among equals, in the order in which they were found."""
+    ordered = (item for severity in _ORDER for item in findings if item.severity is severity)
+    return [line for item in ordered for line in _finding_lines(item, colour=colour, width=width)]
+
+
 def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
     indent = " " * 9
     lines = _wrapped(clean(finding.summary), width)
     if detail := _evidence(finding):
         lines += _wrapped(detail, width)
-    if points := finding.evidence.get("points"):
-        lines += _wrapped(
-            _plot([value for _, value in points], finding.evidence.get("threshold", 0.0)), width
-        )
+    for detail in finding.evidence.get("details", ()):
+        lines += _wrapped(clean(detail), width)
+    if histogram := finding.evidence.get("histogram"):
+        lines.append(f"[{sparkline(histogram)}] over {finding.evidence['window']}")
+    if finding.severity is not Severity.OK and (points := finding.evidence.get("points")):
+        moments = [(moment, value) for moment, value in points]
+        lines += plot(moments, finding.evidence.get("threshold"), width=min(width, 100) - len(indent))
     word = f"{finding.severity:<8}"
     if colour:
         word = f"\x1b[{_COLOUR[finding.severity]}m{word}\x1b[0m"
@@ -145,13 +160,6 @@ def _evidence(finding: Finding) -> str:
     if evidence.get("idle_seconds") is not None:
         parts.append(f"idle {evidence['idle_seconds'] // 60} min")
     return ", ".join(parts)
-
-
-def _plot(values: Sequence[float], threshold: float) -> str:
-    top = max([*values, threshold, 1.0])
-    bars = "".join(_BARS[min(7, int(value / top * 7.99))] for value in values[-60:])
-    over = sum(value > threshold for value in values)
-    return f"{bars}  last {values[-1]:g}, {over} of {len(values)} over the threshold {threshold:g}"
 
 
 def _state(result: Result) -> str:

@@ -1,22 +1,62 @@
 """AWS through boto3."""
 
+import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
+import botocore.session
+from botocore import exceptions
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
 
-from sandbox.errors import ArrakisError, Denied, Missing, Unreachable
+from sandbox.errors import ArrakisError, Denied, Missing, Throttled, Unreachable
 
 __all__ = ["Aws"]
 
 _READING = ("describe_", "get_", "list_", "filter_", "lookup_")
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "ExpiredToken"})
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_INVALID = frozenset(
+    {
+        "AuthFailure",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_SLOWER = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "SlowDown",
+        "TooManyRequestsException",
+    }
+)
+# What boto3 finds out before it asks: a login that has ended. `aws login` is known to newer versions only.
+_LOGGED_OUT = (
+    exceptions.CredentialRetrievalError,
+    exceptions.SSOError,
+    exceptions.TokenRetrievalError,
+    getattr(exceptions, "LoginError", exceptions.SSOError),
+)
+_TELLING = 200  # characters of a message; a proxy's page of HTML has thousands
+_LOG_IN = "log in again: `aws sso login`, or however this account's keys are given out"
+_NAME_KEYS = "log in (`aws sso login`), or set AWS_PROFILE"
 
 
 class Aws:
-    """An account and region. Satisfies AwsReader and AwsWriter. Clients are made when first used, from one session."""
+    """An account and region. Satisfies AwsReader and AwsWriter; probes may share one and ask side by side.
+
+    Clients are made when first used, from one session. Moments in the answers are UTC.
+    """
 
     def __init__(self, *, region: str | None, timeout: float = 10.0) -> None:
         """Take the region; `timeout` bounds each socket operation, in seconds."""
@@ -28,6 +68,7 @@ class Aws:
         )
         self._session: Any = None  # made when first used: a wrong AWS_PROFILE is one source's trouble
         self._clients: dict[str, Any] = {}
+        self._making = threading.Lock()  # clients serve all threads, but a session must make one at a time
 
     def read(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
         """Call one reading operation, e.g. `read("cloudwatch", "describe_alarms")`."""
@@ -41,27 +82,59 @@ class Aws:
 
     def _call(self, service: str, operation: str, params: Mapping[str, object]) -> Mapping[str, Any]:
         try:
-            self._session = self._session or boto3.session.Session(region_name=self._region)
-            if service not in self._clients:
-                self._clients[service] = self._session.client(service, config=self._config)
-            answer: Mapping[str, Any] = getattr(self._clients[service], operation)(**params)
+            answer: Mapping[str, Any] = getattr(self._client(service), operation)(**params)
             return answer
         except ClientError as error:
             raise _refused(error, f"{service}:{operation}") from error
-        except NoCredentialsError as error:
-            raise Denied("AWS: no credentials found", hint="log in, or set AWS_PROFILE") from error
+        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
+            raise Denied("AWS: no credentials found", hint=_NAME_KEYS) from error
+        except _LOGGED_OUT as error:
+            raise Denied(f"AWS: the login has expired: {error}", hint=_LOG_IN) from error
+        except ResponseParserError as error:  # it quotes the whole answer, a page of HTML mostly
+            raise Unreachable(
+                f"AWS {service}: the answer is not what AWS gives",
+                hint="check AWS_ENDPOINT_URL, and any proxy",
+            ) from error
         except (BotoCoreError, ValueError) as error:
             raise Unreachable(
                 f"AWS {service}: {error}", hint="check the network and AWS_ENDPOINT_URL"
             ) from error
 
+    def _client(self, service: str) -> Any:
+        with self._making:
+            self._session = self._session or _session(self._region)
+            if service not in self._clients:
+                self._clients[service] = self._session.client(service, config=self._config)
+            return self._clients[service]
+
+
+def _session(region: str | None) -> Any:
+    core = botocore.session.get_session()
+    # By itself boto3 gives some moments in UTC and others in this machine's time, as the service writes them.
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    return boto3.session.Session(botocore_session=core, region_name=region)
+
+
+def _moment(value: object) -> datetime:
+    moment: datetime = parse_timestamp(value)
+    return moment.astimezone(UTC)
+
 
 def _refused(error: ClientError, what: str) -> ArrakisError:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    message = str(error.response.get("Error", {}).get("Message", ""))
+    message = str(error.response.get("Error", {}).get("Message", ""))[:_TELLING]
     if code in _DENIED:
+        return Denied(f"AWS refused {what}: {code}", hint="the role's policy has to allow it")
+    if code in _EXPIRED:
+        return Denied(f"AWS {what}: the login has expired ({code})", hint=_LOG_IN)
+    if code in _INVALID:
         return Denied(
-            f"AWS refused {what}: {code}", hint="check the role's policy and that the login is fresh"
+            f"AWS {what}: the access key is not valid ({code})",
+            hint=f"{_NAME_KEYS}; a clock that is wrong gives the same answer",
+        )
+    if code in _SLOWER or "Throttl" in code:
+        return Throttled(
+            f"AWS {what}: asked to come more slowly ({code})", hint="try again in a minute; others ask too"
         )
     if "NotFound" in code:
         return Missing(f"AWS {what}: {message}")

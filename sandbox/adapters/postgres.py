@@ -133,6 +133,10 @@ class Transaction:
 
         return self._bounded(fetch)
 
+    def run_made(self, statement: str) -> None:
+        """Run a statement that the server's own catalog functions made."""
+        self._run(statement)
+
     def rename_schema(self, old: str, new: str) -> None:
         """Rename a schema."""
         self._run(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
@@ -213,7 +217,10 @@ def _translated(error: psycopg.Error, host: str) -> ArrakisError:
             f"PostgreSQL has no such thing: {first}",
             hint=f"is {host} the right database? The control tables are sql/migrations/0001_control_tables.sql",
         )
-    if isinstance(error, errors.LockNotAvailable | errors.DependentObjectsStillExist):
+    if isinstance(error, errors.DependentObjectsStillExist):
+        detail = (error.diag.message_detail or "").partition("\n")[0]
+        return Busy(f"PostgreSQL did not drop it: {first}: {detail}", hint="what rests on it has to go first")
+    if isinstance(error, errors.LockNotAvailable):
         return Busy(f"PostgreSQL could not take the lock: {first}", hint="somebody uses it; try again later")
     if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure | errors.QueryCanceled):
         return Busy(f"PostgreSQL gave up: {first}", hint="nothing was changed; try again")

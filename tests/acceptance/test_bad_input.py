@@ -43,6 +43,21 @@ def test_no_environment_at_all(engineer: Engineer) -> None:
     assert "lab rb-sb-003" in said
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("rb-sb-001", "--via", "lambda"), "--via takes library or ecs, not 'lambda'"),
+        (("rb-sb-002", "--via", ""), "--via takes library or ecs, not ''"),
+        (
+            ("rb-sb-002", "--drop-object", "reporting.nothing"),
+            "no object 'reporting.nothing' rests on a schema",
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_meant(engineer: Engineer, args: tuple[str, ...], said: str) -> None:
+    assert said in plain(engineer.call(*args))
+
+
 def test_an_unknown_environment(engineer: Engineer) -> None:
     assert "there is no environment 'arrakeen'" in plain(engineer.call("rb-sb-003", "--env", "arrakeen"))
 

@@ -116,7 +116,7 @@ def test_whatever_cascade_would_take_along_is_seen(url: str, what: str) -> None:
     with psycopg.connect(url) as admin:  # and rolled back
         admin.execute(f"CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.kept (id int PRIMARY KEY)".encode())
         admin.execute(CASCADES[what].format(s=quoted).encode())
-        found = [row[0] for row in admin.execute(STATEMENT, {"schema": schema}).fetchall()]
+        found = [str(row) for row in admin.execute(STATEMENT, {"schemas": [schema]})]
         admin.rollback()
     assert len(found) == 1, found
     assert "hurt" in found[0]
@@ -128,6 +128,6 @@ def test_what_is_a_sandboxs_own_is_no_obstacle(url: str, what: str) -> None:
     with psycopg.connect(url) as admin:
         admin.execute(b"CREATE TABLE IF NOT EXISTS public.ref (id int PRIMARY KEY)")
         admin.execute(HARMLESS[what].format(s=f'"sandbox_{token}"', t=token).encode())
-        found = admin.execute(STATEMENT, {"schema": f"sandbox_{token}"}).fetchall()
+        found = admin.execute(STATEMENT, {"schemas": [f"sandbox_{token}"]}).fetchall()
         admin.rollback()
     assert found == []

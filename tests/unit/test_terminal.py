@@ -62,7 +62,8 @@ def test_cleaned_text_is_printable_and_stays_so(text: str) -> None:
         ((WELL,), None, "healthy"),
         ((BAD, WELL), None, "something is wrong"),
         ((FINDING,), plan(), "something is wrong"),
-        ((UNKNOWN, BAD), plan(), "cannot tell"),
+        ((UNKNOWN, BAD), plan(), "something is wrong, and not everything could be told"),
+        ((UNKNOWN, FINDING), plan(), "cannot tell"),
     ],
 )
 def test_the_verdict_comes_first(findings: tuple[Finding, ...], made: Plan | None, verdict: str) -> None:

@@ -1,58 +1,14 @@
-"""What the procedures may change, one remedy a verb. Each looks again before it acts, and can say who is in the way."""
+"""Putting orphans into quarantine, and deleting them for good."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-
-from runbooks.engine.model import Action, Observation, Remedy, State
-from runbooks.engine.systems import Readers, Writers
+from runbooks.engine.model import Action, Observation, State
+from runbooks.remedies.gate import Gate
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
 from sandbox.keyspace import Parked
 from sandbox.naming import read_quarantined_schema, token_of_schema
 from sandbox.orphans import Standing
-from sandbox.ports import SqlTransaction
-from sandbox.usage import look
 
-__all__ = ["DeleteKeys", "DropSchema", "Gate", "QuarantineKeys", "QuarantineSchema", "remedies"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """What a remedy works with: the systems, and the lease's fence."""
-
-    read: Readers
-    write: Writers
-    fence: Callable[[SqlTransaction], None]
-
-    def orphan(self, token: str) -> AbstractContextManager[object]:
-        """Hold the lease and the control table, so that what is an orphan now is one until this ends.
-
-        Raises ArrakisError if a sandbox owns the token, LeaseHeld if the lease is not ours.
-        """
-        return schemas.holding_orphan(self.write.sql, token, fence=self.fence)
-
-    @contextmanager
-    def lease(self) -> Iterator[None]:
-        """Hold the lease until this ends."""
-        with self.write.sql.transaction() as transaction:
-            self.fence(transaction)
-            yield
-
-    def user_of(self, token: str, schema: str | None) -> str | None:
-        """Say who owns or uses a token's resources, or did in the last 15 minutes; None if nobody."""
-        with self.read.sql.snapshot() as snapshot:
-            placement = registry.claimants(snapshot, tokens=[token]).place_family(token)
-        if placement.standing is not Standing.ORPHAN:
-            return placement.reason
-        read, also = self.read, [schema] if schema else []
-        usage = look(read.sql, read.keys, read.streams, [token], tag=read.tag, also=also)
-        return usage.of(token, schema)
-
-    def schema_names(self) -> Mapping[str, int]:
-        """Return every schema's count of writes, by its name."""
-        with self.read.sql.snapshot() as snapshot:
-            return {schema.name: schema.writes for schema in schemas.census(snapshot)}
+__all__ = ["DeleteKeys", "DropSchema", "QuarantineKeys", "QuarantineSchema"]
 
 
 class QuarantineSchema:
@@ -227,13 +183,6 @@ class DeleteKeys:
     def revert(self, action: Action) -> None:
         """Impossible."""
         raise ArrakisError(f"the keys of {_token(action)} were deleted for good")
-
-
-def remedies(read: Readers, write: Writers, fence: Callable[[SqlTransaction], None]) -> dict[str, Remedy]:
-    """Return every remedy by its verb."""
-    gate = Gate(read=read, write=write, fence=fence)
-    made: list[Remedy] = [QuarantineSchema(gate), QuarantineKeys(gate), DropSchema(gate), DeleteKeys(gate)]
-    return {remedy.verb: remedy for remedy in made}
 
 
 def _token(action: Action) -> str:

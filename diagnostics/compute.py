@@ -1,0 +1,275 @@
+"""What runs the jobs and the workers: EventBridge rules, ECS tasks and services."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from diagnostics.alarms import pages
+from sandbox.errors import ArrakisError, Missing
+from sandbox.ports import AwsReader
+
+__all__ = [
+    "SEE_RULE",
+    "SEE_SERVICE",
+    "SEE_TARGETS",
+    "SEE_TASKS",
+    "Deployment",
+    "Rule",
+    "Service",
+    "TaskRun",
+    "TaskTarget",
+    "read_rule",
+    "read_service",
+    "read_tasks",
+]
+
+SEE_RULE = "aws events describe-rule --name {name}"
+SEE_TARGETS = "aws events list-targets-by-rule --rule {name}"
+SEE_TASKS = "aws ecs list-tasks --cluster {cluster} --family {family} --desired-status STOPPED"
+SEE_SERVICE = "aws ecs describe-services --cluster {cluster} --services {name}"
+
+_BATCH = 100  # tasks that one describe_tasks takes
+_EVENTS = 10
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTarget:
+    """A task that a rule starts, as the rule has it; `network`, `capacity` and `overrides` as ecs.run_task takes them.
+
+    `launch_type` is None where a capacity provider decides: `capacity` then, or the cluster's own.
+    """
+
+    cluster: str
+    task_definition: str
+    launch_type: str | None
+    network: Mapping[str, Any]
+    count: int
+    capacity: Sequence[Mapping[str, Any]]
+    overrides: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "TaskTarget":
+        """Read a target of list_targets_by_rule that has EcsParameters."""
+        parameters = raw["EcsParameters"]
+        return cls(
+            cluster=raw["Arn"],
+            task_definition=parameters["TaskDefinitionArn"],
+            launch_type=parameters.get("LaunchType"),
+            network=_camel(parameters.get("NetworkConfiguration") or {}),
+            count=parameters.get("TaskCount", 1),
+            capacity=_camel(parameters.get("CapacityProviderStrategy") or ()),
+            overrides=json.loads(raw.get("Input") or "{}"),
+        )
+
+    @property
+    def security_groups(self) -> tuple[str, ...]:
+        """The groups that the task is in; none where it has no network of its own."""
+        return _groups(self.network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """An EventBridge rule, and the ECS tasks that it starts."""
+
+    name: str
+    enabled: bool
+    schedule: str
+    targets: tuple[TaskTarget, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRun:
+    """One run of a task. Moments are UTC, and None until they come; `exits` are the containers' names and exit codes."""
+
+    id: str
+    status: str
+    started_by: str
+    created_at: datetime | None
+    started_at: datetime | None
+    stopped_at: datetime | None
+    stop_code: str
+    reason: str
+    exits: tuple[tuple[str, int | None], ...]
+    definition: str
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "TaskRun":
+        """Read a task of describe_tasks. A container's own reason (out of memory, no image) joins the task's."""
+        containers = raw.get("containers", ())
+        reasons = [raw.get("stoppedReason"), *(container.get("reason") for container in containers)]
+        return cls(
+            id=_short(raw["taskArn"]),
+            status=raw["lastStatus"],
+            started_by=raw.get("startedBy", ""),
+            created_at=raw.get("createdAt"),
+            started_at=raw.get("startedAt"),
+            stopped_at=raw.get("stoppedAt"),
+            stop_code=raw.get("stopCode", ""),
+            reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
+            exits=tuple((container["name"], container.get("exitCode")) for container in containers),
+            definition=_short(raw["taskDefinitionArn"]),
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has stopped."""
+        return self.status == "STOPPED"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has stopped otherwise than by each container's exit with 0. One that still runs has not failed."""
+        return bool(self.failure)
+
+    @property
+    def failure(self) -> str:
+        """How it failed, in words: with which exit codes, or that it stopped before there were any. Empty if it has not."""
+        if not self.ended:
+            return ""
+        codes = [f"{name} exited with {code}" for name, code in self.exits if code]
+        never = [name for name, code in self.exits if code is None]
+        if never or not self.exits:
+            codes.append(f"stopped before {', '.join(never) or 'a container'} had an exit code")
+        if not codes:
+            return ""
+        why = ": ".join(filter(None, (self.stop_code, self.reason)))
+        return ", ".join(codes) + (f" ({why})" if why else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One deployment of a service; `rollout` is empty where ECS does not steer it."""
+
+    id: str
+    status: str
+    rollout: str
+    desired: int
+    running: int
+    pending: int
+    failed: int
+    definition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """An ECS service; `events` are its last ten, the newest first, UTC."""
+
+    name: str
+    status: str
+    desired: int
+    running: int
+    pending: int
+    deployments: tuple[Deployment, ...]
+    events: tuple[tuple[datetime, str], ...]
+    security_groups: tuple[str, ...]
+    definition: str
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "Service":
+        """Read a service of describe_services."""
+        events = sorted(
+            ((event["createdAt"], event["message"]) for event in raw.get("events", ())), reverse=True
+        )
+        return cls(
+            name=raw["serviceName"],
+            status=raw["status"],
+            desired=raw["desiredCount"],
+            running=raw["runningCount"],
+            pending=raw["pendingCount"],
+            deployments=tuple(map(_deployment, raw.get("deployments", ()))),
+            events=tuple(events[:_EVENTS]),
+            security_groups=_groups(raw.get("networkConfiguration", {})),
+            definition=_short(raw.get("taskDefinition", "")),
+        )
+
+    @property
+    def stable(self) -> bool:
+        """Whether as many run as should, and nothing is under way, as `aws ecs wait services-stable` means it.
+
+        One that should run none and runs none is stable too: look at `desired`.
+        """
+        settled = self.running == self.desired and not self.pending
+        return self.status == "ACTIVE" and settled and len(self.deployments) == 1
+
+
+def read_rule(aws: AwsReader, name: str) -> Rule | None:
+    """Return a rule of the default bus with the ECS tasks among its targets; None where there is no such rule.
+
+    Raises Unreachable, Throttled or Denied.
+    """
+    try:
+        raw = aws.read("events", "describe_rule", Name=name)
+    except Missing:
+        return None
+    found = pages(aws, "events", "list_targets_by_rule", token="NextToken", Rule=name)
+    targets = [target for page in found for target in page["Targets"]]
+    return Rule(
+        name=raw["Name"],
+        enabled=raw["State"] != "DISABLED",
+        schedule=raw.get("ScheduleExpression", ""),
+        targets=tuple(TaskTarget.of(target) for target in targets if "EcsParameters" in target),
+    )
+
+
+def read_tasks(aws: AwsReader, *, cluster: str, family: str) -> tuple[TaskRun, ...]:
+    """Return the runs of a task family, those under way and those that have stopped, the newest first.
+
+    ECS keeps a stopped task for about an hour: an empty answer says nothing about the time before. Raises Missing if there
+    is no such cluster, Unreachable, Throttled or Denied.
+    """
+    arns: dict[str, None] = {}  # a task that stops between the two listings is in both
+    for status in ("RUNNING", "STOPPED"):
+        listed = pages(
+            aws, "ecs", "list_tasks", token="nextToken", cluster=cluster, family=family, desiredStatus=status
+        )
+        arns.update(dict.fromkeys(arn for page in listed for arn in page["taskArns"]))
+    names, runs = list(arns), []
+    for start in range(0, len(names), _BATCH):
+        described = aws.read("ecs", "describe_tasks", cluster=cluster, tasks=names[start : start + _BATCH])
+        runs += [TaskRun.of(raw) for raw in described["tasks"]]
+    return tuple(sorted(runs, key=lambda run: run.created_at or run.started_at or _LONG_AGO, reverse=True))
+
+
+def read_service(aws: AwsReader, *, cluster: str, name: str) -> Service | None:
+    """Return a service; None where the cluster has none of this name. One that was deleted is INACTIVE for a while.
+
+    Raises Missing if there is no such cluster, Unreachable, Throttled or Denied.
+    """
+    answer = aws.read("ecs", "describe_services", cluster=cluster, services=[name])
+    if answer["services"]:
+        return Service.of(answer["services"][0])
+    reasons = {str(failure.get("reason")) for failure in answer.get("failures", ())}
+    if reasons != {"MISSING"}:
+        raise ArrakisError(f"AWS ecs:describe_services: {name}: {', '.join(sorted(reasons)) or 'no answer'}")
+    return None
+
+
+def _deployment(raw: Mapping[str, Any]) -> Deployment:
+    return Deployment(
+        id=raw["id"],
+        status=raw["status"],
+        rollout=raw.get("rolloutState", ""),
+        desired=raw["desiredCount"],
+        running=raw["runningCount"],
+        pending=raw["pendingCount"],
+        failed=raw.get("failedTasks", 0),
+        definition=_short(raw["taskDefinition"]),
+    )
+
+
+def _groups(network: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(network.get("awsvpcConfiguration", {}).get("securityGroups", ()))
+
+
+def _camel(value: Any) -> Any:
+    """EventBridge writes `SecurityGroups` where ECS wants `securityGroups`."""
+    if isinstance(value, Mapping):
+        return {key[0].lower() + key[1:]: _camel(member) for key, member in value.items()}
+    return [_camel(member) for member in value] if isinstance(value, list | tuple) else value
+
+
+def _short(arn: str) -> str:
+    """The end of an ARN: a task's id, a definition's family:revision. ECS takes it wherever it takes the ARN."""
+    return arn.rpartition("/")[2]

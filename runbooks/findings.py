@@ -1,0 +1,279 @@
+"""What the procedures say about the things that several of them look at: an alarm, a log, a server, a schedule.
+
+Pure: facts in, findings out. Each names the command by which a person sees the same.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from diagnostics import alarms, compute, servers
+from diagnostics.alarms import Alarm
+from diagnostics.compute import Rule, TaskRun
+from diagnostics.logs import ErrorGroup, JobRuns, LogReport
+from diagnostics.reach import Reach
+from diagnostics.servers import Access, Cache, Instance
+from diagnostics.stack import Stack
+from runbooks.engine.model import Finding, Resource, Severity
+from sandbox.facts import Fact, Unknown
+
+__all__ = [
+    "access_finding",
+    "alarm_finding",
+    "cache_finding",
+    "coverage_finding",
+    "error_finding",
+    "instance_finding",
+    "reach_finding",
+    "rule_finding",
+    "runs_finding",
+    "span",
+    "tasks_finding",
+    "unknown",
+]
+
+_SEE_LOG = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.level >= 50 }}'"
+_SEE_RUNS = (
+    "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.CleanupDurationMs >= 0 }}'"
+)
+_LITTLE_STORAGE = 0.10  # of what is allocated
+_MUCH_MEMORY = 90.0  # per cent
+_SHOWN = 3  # events or tasks that are told
+
+
+def unknown(check: str, fact: Unknown, *, source: str = "") -> Finding:
+    """Say that something cannot be told, why, and what to do about it."""
+    summary = f"{check}: cannot tell: {fact.reason}"
+    return Finding(
+        check=check,
+        severity=Severity.UNKNOWN,
+        summary=summary,
+        evidence={"hint": fact.hint} if fact.hint else {},
+        source=source,
+    )
+
+
+def alarm_finding(fact: Fact[Alarm | None], *, suffix: str, confirmed: bool, cleared: str) -> Finding:
+    """Say how the alarm stands. One that fires over nothing found is as good as over: `cleared` says what it waits for."""
+    if isinstance(fact, Unknown):
+        return unknown("alarm", fact, source=alarms.SEE_ALARM.format(name=suffix))
+    alarm = fact.value
+    if alarm is None:
+        summary = f"there is no alarm {suffix} in this account and region"
+        source = alarms.SEE_ALARM.format(name=suffix)
+        return Finding(check="alarm", severity=Severity.WARNING, summary=summary, source=source)
+    last = f"last value {alarm.points[-1][1]:g}" if alarm.points else f"blind: {alarm.metric} has no data"
+    summary = f"alarm {alarm.name} is {alarm.state}: threshold {alarm.threshold:g}, {last}"
+    severity = Severity.WARNING if alarm.blind else Severity.OK
+    if alarm.state == "ALARM":
+        severity = Severity.CRITICAL if confirmed else Severity.OK
+        summary += "" if confirmed else f"; {cleared}"
+    return Finding(
+        check="alarm",
+        severity=severity,
+        summary=summary,
+        evidence={
+            "since": alarm.since,
+            "reason": alarm.reason,
+            "threshold": alarm.threshold,
+            "points": [[moment, value] for moment, value in alarm.points],
+            "details": _alarm_details(alarm),
+        },
+        source=alarms.SEE_ALARM.format(name=alarm.name),
+    )
+
+
+def _alarm_details(alarm: Alarm) -> list[str]:
+    if alarm.blind:
+        return [f"its metric should come from {alarm.publisher}"]
+    if alarm.changes is None:
+        return ["its history could not be read"]
+    return [f"{each.at:%m-%d %H:%M} UTC {each.old} → {each.new}" for each in alarm.changes[:_SHOWN]]
+
+
+def coverage_finding(fact: Fact[LogReport], stack: Stack) -> Finding:
+    """Say which part of the log was read, and how many errors are in it."""
+    source = _SEE_LOG.format(name=stack.cleanup_logs)
+    if isinstance(fact, Unknown):
+        return unknown("log", fact, source=source)
+    report = fact.value
+    kinds = f"{report.errors} errors of {len(report.groups)} kinds" if report.errors else "no errors"
+    return Finding(
+        check="log",
+        severity=Severity.OK if report.complete else Severity.UNKNOWN,
+        summary=f"log {report.log_group}: {report.coverage}; {kinds}",
+        source=source,
+    )
+
+
+def error_finding(
+    groups: Sequence[ErrorGroup], severity: Severity, verdict: str, report: LogReport
+) -> Finding:
+    """Say what errors of one cause there were, how often and when, and what the probe that asks for the cause says."""
+    cause = groups[0].cause
+    count, first = sum(group.count for group in groups), min(group.first for group in groups)
+    last = max(group.last for group in groups)
+    what = cause.title if cause else "an error that is not known here"
+    details = [f"{group.count} × {group.sample}" for group in groups[:_SHOWN]]
+    details += [f"and {len(groups) - _SHOWN} more kinds"] if len(groups) > _SHOWN else []
+    if cause and severity is not Severity.OK:
+        details += [f"means: {cause.meaning}", f"check: {cause.check}"]
+    return Finding(
+        check="log error",
+        severity=severity,
+        summary=f"log: {what} ({count} × {first:%H:%M}–{last:%H:%M} UTC): {verdict}",
+        evidence={
+            "cause": cause.key if cause else None,
+            "groups": [_group(group) for group in groups],
+            "histogram": [sum(counts) for counts in zip(*(group.histogram for group in groups), strict=True)],
+            "window": f"{report.begin:%H:%M}–{report.end:%H:%M} UTC",
+            "details": details,
+        },
+        source=_SEE_LOG.format(name=report.log_group),
+    )
+
+
+def _group(group: ErrorGroup) -> dict[str, Any]:
+    return {
+        "fingerprint": group.fingerprint,
+        "count": group.count,
+        "first": group.first,
+        "last": group.last,
+        "sample": group.sample,
+        "sandboxes": list(group.sandboxes),
+        "steps": list(group.steps),
+    }
+
+
+def rule_finding(fact: Fact[Rule | None], stack: Stack) -> Finding:
+    """Say whether the clean-up is scheduled."""
+    source = compute.SEE_RULE.format(name=stack.cleanup_rule)
+    if isinstance(fact, Unknown):
+        return unknown("schedule", fact, source=source)
+    rule = fact.value
+    if rule is None:
+        summary, severity = (
+            f"there is no rule {stack.cleanup_rule}: nothing starts the clean-up",
+            Severity.CRITICAL,
+        )
+    elif not rule.enabled:
+        summary, severity = f"rule {rule.name} is disabled: nothing starts the clean-up", Severity.CRITICAL
+    elif not rule.targets:
+        summary, severity = f"rule {rule.name} starts no ECS task", Severity.CRITICAL
+    else:
+        summary, severity = f"rule {rule.name} is enabled, {rule.schedule}", Severity.OK
+    return Finding(check="schedule", severity=severity, summary=summary, source=source)
+
+
+def tasks_finding(fact: Fact[tuple[TaskRun, ...]], stack: Stack) -> Finding:
+    """Say how the last runs of the clean-up's task ended. ECS forgets a stopped task after about an hour."""
+    source = compute.SEE_TASKS.format(cluster=stack.cluster, family=stack.cleanup_family)
+    if isinstance(fact, Unknown):
+        return unknown("tasks", fact, source=source)
+    ended = [task for task in fact.value if task.ended]
+    running = len(fact.value) - len(ended)
+    if not ended:
+        summary = f"ECS knows of no ended clean-up task within the last hour, {running} running"
+        return Finding(check="tasks", severity=Severity.OK, summary=summary, source=source)
+    failed = sum(task.failed for task in ended)
+    summary = (
+        f"clean-up tasks of the last hour: {len(ended)} ended, {failed} of them failed, {running} running"
+    )
+    details = [f"{task.id}: {task.failure or 'ended well'}" for task in ended[:_SHOWN]]
+    severity = Severity.WARNING if ended[0].failed else Severity.OK
+    return Finding(
+        check="tasks", severity=severity, summary=summary, evidence={"details": details}, source=source
+    )
+
+
+def runs_finding(fact: Fact[JobRuns], stack: Stack) -> Finding:
+    """Say when the clean-up job ran last and what it did, by its own log."""
+    source = _SEE_RUNS.format(name=stack.cleanup_logs)
+    if isinstance(fact, Unknown):
+        return unknown("runs", fact, source=source)
+    runs = fact.value
+    if not runs.starts:
+        summary = "the log has no start of the clean-up job"
+        severity = Severity.WARNING if runs.complete else Severity.UNKNOWN
+        return Finding(check="runs", severity=severity, summary=summary, source=source)
+    done = sum(run.cleaned for run in runs.runs)
+    failed = sum(run.failed for run in runs.runs)
+    told = f"{len(runs.runs)} of them said what they did: {done} cleaned up, {failed} failed"
+    summary = f"clean-up job: {len(runs.starts)} starts, the last at {runs.starts[-1]:%H:%M} UTC; {told}"
+    return Finding(check="runs", severity=Severity.OK, summary=summary, source=source)
+
+
+def reach_finding(name: str, seen: Reach, *, source: str) -> Finding:
+    """Say that a server answers from here, and how fast."""
+    summary = f"{name} at {seen.host} answers from here in {seen.answered_ms:.0f} ms"
+    return Finding(check=name, severity=Severity.OK, summary=summary, source=source)
+
+
+def instance_finding(fact: Fact[Instance]) -> Finding:
+    """Say how RDS says that the database is: its status, storage, connections, last events."""
+    if isinstance(fact, Unknown):
+        return unknown("RDS", fact, source=servers.SEE_INSTANCE.format(identifier="ID"))
+    seen = fact.value
+    left = seen.storage_left
+    storage = (
+        f"{left / 2**30:.1f} of {seen.storage_gib} GiB left" if left is not None else "storage left unknown"
+    )
+    used = f"{seen.connections:.0f} connections" if seen.connections is not None else "connections unknown"
+    little = left is not None and left < seen.storage_gib * 2**30 * _LITTLE_STORAGE
+    severity = Severity.OK if seen.status == "available" else Severity.CRITICAL
+    return Finding(
+        check="RDS",
+        severity=max((severity, Severity.WARNING), key=_BADNESS.index) if little else severity,
+        summary=f"RDS instance {seen.identifier} is {seen.status}: {storage}, {used}",
+        resource=Resource(kind="instance", id=seen.identifier),
+        evidence={"details": _events(seen.events)},
+        source=servers.SEE_INSTANCE.format(identifier=seen.identifier),
+    )
+
+
+def cache_finding(fact: Fact[Cache]) -> Finding:
+    """Say how ElastiCache says that Redis is."""
+    if isinstance(fact, Unknown):
+        return unknown("ElastiCache", fact, source=servers.SEE_CACHE.format(identifier="ID"))
+    seen = fact.value
+    memory = seen.memory_used_percent
+    used = f"{memory:.0f} % of its memory used" if memory is not None else "memory used unknown"
+    severity = Severity.OK if seen.status == "available" else Severity.CRITICAL
+    full = memory is not None and memory > _MUCH_MEMORY
+    return Finding(
+        check="ElastiCache",
+        severity=max((severity, Severity.WARNING), key=_BADNESS.index) if full else severity,
+        summary=f"ElastiCache {seen.identifier} is {seen.status}: nodes: {seen.nodes}, {used}",
+        resource=Resource(kind="cache", id=seen.identifier),
+        evidence={"details": _events(seen.events)},
+        source=servers.SEE_CACHE.format(identifier=seen.identifier),
+    )
+
+
+def access_finding(name: str, fact: Fact[Access], groups: Sequence[str]) -> Finding:
+    """Say whether a server's security groups let the clean-up's task reach it."""
+    check = f"{name} access"
+    source = servers.SEE_ACCESS.format(groups=" ".join(groups)) if groups else ""
+    if isinstance(fact, Unknown):
+        return unknown(check, fact, source=source)
+    severity = {True: Severity.OK, False: Severity.CRITICAL, None: Severity.OK}[fact.value.allowed]
+    summary = f"{name}, from the clean-up's task: {fact.value.how}"
+    return Finding(check=check, severity=severity, summary=summary, source=source)
+
+
+def span(duration: timedelta) -> str:
+    """Return a duration as a person says it."""
+    minutes = int(duration.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours = minutes / 60
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} d"
+
+
+_BADNESS = (Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL)
+
+
+def _events(events: tuple[tuple[Any, str], ...] | None) -> list[str]:
+    if events is None:
+        return ["its events could not be read"]
+    return [f"{at:%m-%d %H:%M} UTC {message}" for at, message in events[:_SHOWN]]

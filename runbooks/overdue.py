@@ -1,0 +1,211 @@
+"""Sandboxes that are over and have not gone: what is known of them, and of the job that should have taken them away.
+
+RB-SB-001 and RB-SB-002 look at the same evidence and ask it different questions. Nothing here changes anything.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from diagnostics.alarms import Alarm, read_alarm
+from diagnostics.compute import Rule, TaskRun, read_rule, read_tasks
+from diagnostics.logs import JobRuns, LogReport, read_errors, read_runs
+from diagnostics.postgres import (
+    AuditEntry,
+    Connections,
+    InTheWay,
+    LockTable,
+    connections,
+    in_the_way,
+    last_events,
+    lock_table,
+)
+from diagnostics.reach import Reach, reach_postgres, reach_redis
+from diagnostics.servers import Access, Cache, Instance, read_access, read_cache, read_instance
+from diagnostics.stack import Stack
+from runbooks.engine.systems import Readers
+from sandbox import cleanup, registry, schemas
+from sandbox.facts import Fact, Known, Unknown
+from sandbox.facts import gather as gather_facts
+from sandbox.model import Sandbox, Status
+from sandbox.ports import SqlSnapshot
+from sandbox.schemas import Blocker
+
+__all__ = ["GRACE", "Behind", "Database", "Evidence", "gather"]
+
+GRACE = timedelta(minutes=30)
+"""Two runs of the clean-up job: what ended later than that is left to the next one."""
+
+WINDOW = timedelta(hours=6)
+"""How far back logs and metrics are read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """A sandbox that should be gone: since when, what it has, and what was last written down about it."""
+
+    row: Sandbox
+    since: datetime
+    schemas: tuple[str, ...]
+    last: AuditEntry | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """What the database says at one moment, its `now`: the rows, who is behind, what this role may not drop, the limits."""
+
+    now: datetime
+    rows: tuple[Sandbox, ...]
+    behind: tuple[Behind, ...]
+    fresh: int
+    not_ours: tuple[str, ...]
+    connections: Connections
+    locks: LockTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was seen. `now` is this host's clock, by which the logs and metrics were asked."""
+
+    now: datetime
+    stack: Stack
+    alarm: Fact[Alarm | None]
+    database: Fact[Database]
+    blockers: Fact[tuple[Blocker, ...]]
+    holders: Fact[tuple[InTheWay, ...]]
+    postgres: Fact[Reach]
+    redis: Fact[Reach]
+    rule: Fact[Rule | None]
+    tasks: Fact[tuple[TaskRun, ...]]
+    runs: Fact[JobRuns]
+    errors: Fact[LogReport]
+    instance: Fact[Instance]
+    cache: Fact[Cache]
+    postgres_access: Fact[Access]
+    redis_access: Fact[Access]
+
+    @property
+    def behind(self) -> tuple[Behind, ...]:
+        """The sandboxes that should be gone; none where the database does not tell."""
+        return self.database.value.behind if isinstance(self.database, Known) else ()
+
+    def blocking(self, each: Behind) -> tuple[Blocker, ...]:
+        """What elsewhere rests on a sandbox's schemas."""
+        found = self.blockers.value if isinstance(self.blockers, Known) else ()
+        return tuple(blocker for blocker in found if blocker.schema in each.schemas)
+
+    def holding(self, each: Behind) -> tuple[InTheWay, ...]:
+        """Who holds or awaits a lock on a sandbox's schemas, or holds its row."""
+        found = self.holders.value if isinstance(self.holders, Known) else ()
+        return tuple(
+            holder for holder in found if holder.schema in each.schemas or holder.sandbox == each.row.id
+        )
+
+
+def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, alarm: str) -> Evidence:
+    """Read everything side by side; then, of the servers that were found, who may reach them. Bounded by `deadline` s."""
+    aws, begin = readers.aws, now - WINDOW
+    budget = deadline * 0.6
+
+    def blockers() -> tuple[Blocker, ...]:
+        with readers.sql.snapshot() as snapshot:
+            found = _behind(snapshot, registry.now(snapshot))
+            return tuple(schemas.blockers(snapshot, [name for each in found for name in each.schemas]))
+
+    def holders() -> tuple[InTheWay, ...]:
+        with readers.sql.snapshot() as snapshot:
+            found = _behind(snapshot, registry.now(snapshot))
+            names, ids = [name for each in found for name in each.schemas], [each.row.id for each in found]
+            return tuple(in_the_way(snapshot, names, sandboxes=ids, tag=readers.tag))
+
+    probes = {
+        "alarm": lambda: read_alarm(aws, suffix=alarm, prefix=stack.alarm_prefix, now=now, window=WINDOW),
+        "database": lambda: _database(readers),
+        "blockers": blockers,
+        "holders": holders,
+        "postgres": lambda: reach_postgres(readers.sql),
+        "redis": lambda: reach_redis(readers.keys),
+        "rule": lambda: read_rule(aws, stack.cleanup_rule),
+        "tasks": lambda: read_tasks(aws, cluster=stack.cluster, family=stack.cleanup_family),
+        "runs": lambda: read_runs(aws, stack.cleanup_logs, begin=begin, end=now, budget=budget),
+        "errors": lambda: read_errors(aws, stack.cleanup_logs, begin=begin, end=now, budget=budget),
+        "instance": lambda: read_instance(aws, identifier=stack.database_instance, now=now, window=WINDOW),
+        "cache": lambda: read_cache(aws, identifier=stack.cache, now=now, window=WINDOW),
+    }
+    seen = gather_facts(probes, deadline=deadline * 0.75)
+    return Evidence(now=now, stack=stack, **seen, **_access(readers, seen, deadline=deadline * 0.25))
+
+
+def _database(readers: Readers) -> Database:
+    with readers.sql.snapshot() as snapshot:
+        now = registry.now(snapshot)
+        found = _behind(snapshot, now)
+        late = [each for each in found if now - each.since > GRACE]
+        return Database(
+            now=now,
+            rows=tuple(registry.roster(snapshot).rows),
+            behind=tuple(late),
+            fresh=len(found) - len(late),
+            not_ours=tuple(schemas.not_ours(snapshot, [name for each in found for name in each.schemas])),
+            connections=connections(snapshot),
+            locks=lock_table(snapshot),
+        )
+
+
+def _behind(snapshot: SqlSnapshot, now: datetime) -> list[Behind]:
+    """Those that are over, that somebody began to destroy and left, and destroyed ones whose keys were left."""
+    due = {row.id: row for row in cleanup.due_at(snapshot, now)}
+    begun = registry.listing(snapshot, owner=None, statuses=[Status.DESTROYING])
+    rows = {**{row.id: row for row in (*begun, *registry.unfinished(snapshot))}, **due}
+    events: Mapping[UUID, AuditEntry] = last_events(snapshot, list(rows))
+    owned = _owned_schemas(snapshot) if rows else {}
+    found = [_seen(row, tuple(owned.get(row.id, ())), events.get(row.id)) for row in rows.values()]
+    return sorted(found, key=lambda each: (each.since, each.row.name))
+
+
+def _owned_schemas(snapshot: SqlSnapshot) -> Mapping[UUID, list[str]]:
+    """Return the schemas of each sandbox that are its alone, under whichever naming."""
+    names = schemas.names(snapshot)
+    roster = registry.claimants(snapshot, schemas=names)
+    owned: dict[UUID, list[str]] = defaultdict(list)
+    for name in names:
+        if owner := roster.place_schema(name).owner:
+            owned[owner.id].append(name)
+    return owned
+
+
+def _seen(row: Sandbox, names: tuple[str, ...], last: AuditEntry | None) -> Behind:
+    """Since when it should be gone: its end, or the moment when somebody began to take it away or left it half made."""
+    touched = last.at if last else row.created_at
+    since = {
+        Status.DESTROYED: row.destroyed_at,
+        Status.DESTROYING: min(touched, row.expires_at or touched),
+        Status.RUNNING: row.expires_at,
+        Status.EXPIRED: row.expires_at,
+    }.get(row.status)
+    return Behind(row=row, since=since or touched, schemas=names, last=last)
+
+
+def _access(readers: Readers, seen: Mapping[str, Any], *, deadline: float) -> dict[str, Any]:
+    """Whether the clean-up's task may reach the servers, by their security groups."""
+    rule: Fact[Rule | None] = seen["rule"]
+    servers = {"postgres_access": seen["instance"], "redis_access": seen["cache"]}
+    groups = _task_groups(rule)
+    asked = {
+        name: lambda server=fact.value: read_access(
+            readers.aws, server_groups=server.security_groups, port=server.port, task_groups=groups
+        )
+        for name, fact in servers.items()
+        if isinstance(fact, Known) and groups
+    }
+    unasked = Unknown("the server or the task's network is not known")
+    return {**dict.fromkeys(servers, unasked), **gather_facts(asked, deadline=deadline)}
+
+
+def _task_groups(rule: Fact[Rule | None]) -> tuple[str, ...]:
+    if not isinstance(rule, Known) or rule.value is None:
+        return ()
+    return tuple(group for target in rule.value.targets for group in target.security_groups)

@@ -1,0 +1,301 @@
+"""RB-SB-001: too many sandboxes.
+
+Trigger    alarm sandbox-count-high: ActiveSandboxCount over 100 for ten minutes.
+Symptoms   developers are refused new sandboxes, or soon will be; schemas, keys and connections grow with the count.
+Looks at   the alarm; every row: by status, owner and age, which are over and still there, how the count grew; the clean-up
+           job: its schedule, its task's last ends, its log; what could keep it from working: servers, locks, dependents.
+May change it takes away the sandboxes that are over for more than half an hour, one by one or by the deployed task
+           (--via ecs), and enables the clean-up's schedule where it is disabled.
+Undo       the schedule is disabled again by `invoke undo --run ID`. What is taken away was over, and cannot be given back:
+           `drop N` has to be typed.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from diagnostics.stack import Stack
+from runbooks import cleaning, overdue
+from runbooks.cleaning import existing
+from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
+from runbooks.engine.systems import Readers
+from runbooks.findings import alarm_finding, span
+from runbooks.overdue import GRACE, Database, Evidence
+from runbooks.remedies import remedies
+from runbooks.verdicts import confirmed_causes, job_findings, log_findings, server_findings
+from sandbox.facts import Known
+from sandbox.limits import Limits
+from sandbox.model import Sandbox
+
+__all__ = ["ALARM", "RUNBOOK", "diagnose", "gather", "outlook", "propose"]
+
+ALARM = "sandbox-count-high"
+MOST = 100
+"""Above it the alarm breaches, should the alarm itself not be known."""
+
+GROWTH_WINDOW = timedelta(hours=6)
+SOON = timedelta(hours=24)
+"""A count that passes the threshold within this is worth a call."""
+
+ENOUGH = 20  # rows that a suggestion has to rest on
+_SHOWN = 8  # owners and statuses that are told
+_DEFAULT_TTL = timedelta(hours=24)
+
+_SEE_COUNT = 'psql -c "SELECT status, owner, count(*) FROM public.sandboxes GROUP BY 1, 2 ORDER BY 3 DESC"'
+_SEE_OVER = "psql -c \"SELECT * FROM public.sandboxes WHERE status = 'expired' OR expires_at < now()\""
+
+
+def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) -> Evidence:
+    """Read everything side by side, within `deadline` seconds."""
+    return overdue.gather(readers, now=now, deadline=deadline, stack=stack, alarm=ALARM)
+
+
+def diagnose(evidence: Evidence) -> list[Finding]:
+    """Say why there are so many, who has them, and what is unknown. Pure."""
+    high = _is_high(evidence)
+    causes = confirmed_causes(evidence)
+    if high and not causes and not evidence.behind:
+        causes = [_in_use(evidence)]
+    found = [*causes, alarm_finding(evidence.alarm, suffix=ALARM, confirmed=high, cleared=_CLEARED)]
+    if isinstance(evidence.database, Known):
+        database = evidence.database.value
+        found += [_count(database, evidence), _over(database), _owners(database, high)]
+        found += [_growth(database, evidence), _lifetimes(database)]
+    return found + job_findings(evidence) + log_findings(evidence) + server_findings(evidence)
+
+
+def propose(evidence: Evidence, *, via: str = "library") -> tuple[list[Action], list[Finding]]:
+    """Return an action for each sandbox that is over, or one that runs the deployed task. Pure."""
+    return cleaning.propose(evidence, runbook="rb-sb-001", via=via)
+
+
+def outlook(evidence: Evidence) -> list[Finding]:
+    """Say, after a clean-up, how many are left, when there will be too many again, and whom to call if so. Pure."""
+    if not isinstance(evidence.database, Known):
+        return [finding for finding in server_findings(evidence) if finding.check == "database"]
+    database = evidence.database.value
+    return [_count(database, evidence), _growth(database, evidence), *_escalation(database, evidence)]
+
+
+_CLEARED = "the count is below it, so it clears when its metric is next published"
+
+
+def threshold(evidence: Evidence) -> float:
+    """Return the alarm's threshold, or the page's where the alarm is not known."""
+    alarm = evidence.alarm.value if isinstance(evidence.alarm, Known) else None
+    return alarm.threshold if alarm else MOST
+
+
+def count_at(rows: Sequence[Sandbox], moment: datetime) -> int:
+    """Return how many sandboxes were not destroyed at a moment, by the rows that are kept."""
+    return sum(
+        row.created_at <= moment and (row.live if row.destroyed_at is None else row.destroyed_at > moment)
+        for row in rows
+    )
+
+
+def growth_per_hour(database: Database) -> float:
+    """Return by how many an hour the count has grown within the last six hours; negative where it fell.
+
+    Those that are over count as gone: it is the growth that a working clean-up leaves.
+    """
+    over = {each.row.id for each in database.behind}
+    rows = [row for row in database.rows if row.id not in over]
+    then = count_at(rows, database.now - GROWTH_WINDOW)
+    return (count_at(rows, database.now) - then) / (GROWTH_WINDOW / timedelta(hours=1))
+
+
+def passes_again(database: Database, most: float) -> timedelta | None:
+    """Return after how long the count passes `most`, once what is over is gone; None if it does not grow."""
+    growth = growth_per_hour(database)
+    room = most - (_live(database) - sum(each.row.live for each in database.behind))
+    if room < 0:
+        return timedelta(0)
+    return timedelta(hours=(room + 1) / growth) if growth > 0 else None
+
+
+def suggested_ttl(rows: Sequence[Sandbox]) -> timedelta | None:
+    """Return a lifetime, in whole hours, that nine of ten sandboxes were last used within; None with too few to tell."""
+    used = sorted(row.last_activity_at - row.created_at for row in rows if row.last_activity_at)
+    if len(used) < ENOUGH:
+        return None
+    ninth = used[math.ceil(len(used) * 0.9) - 1]
+    most = Limits().most_ttl
+    return min(most, max(timedelta(hours=1), timedelta(hours=math.ceil(ninth / timedelta(hours=1)))))
+
+
+def _is_high(evidence: Evidence) -> bool:
+    return isinstance(evidence.database, Known) and _live(evidence.database.value) > threshold(evidence)
+
+
+def _live(database: Database) -> int:
+    return sum(row.live for row in database.rows)
+
+
+def _in_use(evidence: Evidence) -> Finding:
+    return Finding(
+        check="cause",
+        severity=Severity.CRITICAL,
+        summary="cause: none of them is over: more sandboxes are in use than there may be",
+        evidence={
+            "details": [
+                f"escalate to {evidence.stack.escalation}: owners give some back, or the limit is raised"
+            ]
+        },
+        source=_SEE_COUNT,
+    )
+
+
+def _count(database: Database, evidence: Evidence) -> Finding:
+    live, most = _live(database), threshold(evidence)
+    statuses = Counter(row.status.value for row in database.rows if row.live)
+    ages = Counter(_age(database.now - row.created_at) for row in database.rows if row.live)
+    return Finding(
+        check="count",
+        severity=Severity.CRITICAL if live > most else Severity.OK,
+        summary=f"{live} sandboxes are not destroyed; the alarm's threshold is {most:g}",
+        evidence={
+            "statuses": dict(statuses),
+            "ages": {name: ages[name] for name in _AGES if ages[name]},
+            "details": [
+                "by status: " + ", ".join(f"{number} {name}" for name, number in statuses.most_common()),
+                "by age: " + ", ".join(f"{ages[name]} {name}" for name in _AGES if ages[name]),
+            ],
+        },
+        source=_SEE_COUNT,
+    )
+
+
+_AGES = ("under 6 h", "6 to 24 h", "1 to 3 d", "3 to 7 d", "over 7 d")
+
+
+def _age(age: timedelta) -> str:
+    bounds = (timedelta(hours=6), timedelta(hours=24), timedelta(days=3), timedelta(days=7))
+    return _AGES[sum(age >= bound for bound in bounds)]
+
+
+def _over(database: Database) -> Finding:
+    """Who is over and still there, how long; what ended within the last half hour is the next run's."""
+    late = [database.now - each.since for each in database.behind]
+    waiting = (
+        f"; {database.fresh} more ended within {span(GRACE)} and are the next run's" if database.fresh else ""
+    )
+    if not late:
+        return Finding(
+            check="over",
+            severity=Severity.OK,
+            summary=f"no sandbox is left that was over for more than {span(GRACE)}{waiting}",
+            source=_SEE_OVER,
+        )
+    names = [
+        f"{each.row.name} of {each.row.owner}, {each.row.status}, over for {span(database.now - each.since)}"
+        for each in database.behind
+    ]
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return Finding(
+        check="over",
+        severity=Severity.WARNING,
+        summary=f"{len(late)} sandboxes are over and not cleaned up, for {span(min(late))} to {span(max(late))}{waiting}",
+        evidence={"details": names[:_SHOWN] + more, "sandboxes": [each.row.name for each in database.behind]},
+        source=_SEE_OVER,
+    )
+
+
+def _owners(database: Database, high: bool) -> Finding:
+    share = Limits().per_owner
+    owners = Counter(row.owner for row in database.rows if row.live).most_common()
+    many = [(owner, number) for owner, number in owners if number > share]
+    if not many:
+        summary = f"no owner has more than the {share} that one may have"
+        return Finding(check="owners", severity=Severity.OK, summary=summary, source=_SEE_COUNT)
+    told = ", ".join(f"{owner} {number}" for owner, number in many[:_SHOWN])
+    more = f" and {len(many) - _SHOWN} more owners" if len(many) > _SHOWN else ""
+    return Finding(
+        check="owners",
+        severity=Severity.WARNING if high else Severity.OK,
+        summary=f"over their share of {share}: {told}{more}",
+        resource=Resource(kind="owner", id=many[0][0]),
+        evidence={"owners": dict(many)},
+        source=_SEE_COUNT,
+    )
+
+
+def _growth(database: Database, evidence: Evidence) -> Finding:
+    """How fast the count grows, and when it would pass the threshold again once what is over is gone."""
+    growth, most = growth_per_hour(database), threshold(evidence)
+    when = passes_again(database, most)
+    hourly = [
+        (database.now - timedelta(hours=ago), count_at(database.rows, database.now - timedelta(hours=ago)))
+        for ago in range(24, -1, -1)
+    ]
+    told = f"the count changes by {growth:+.1f} an hour ({span(GROWTH_WINDOW)}), without those that are over"
+    if when is None:
+        told += f": it does not pass {most:g} by itself"
+    elif not when:
+        told += f": it is over {most:g} even without those"
+    else:
+        told += f": it passes {most:g} in about {span(when)}"
+    return Finding(
+        check="growth",
+        severity=Severity.WARNING if when is not None and when < SOON and _is_high(evidence) else Severity.OK,
+        summary=told,
+        evidence={
+            "points": [[moment, float(number)] for moment, number in hourly],
+            "threshold": most,
+        },
+        source=_SEE_COUNT,
+    )
+
+
+def _lifetimes(database: Database) -> Finding:
+    """Which lifetimes were asked for, how long sandboxes were really used, and the default that this suggests."""
+    asked = Counter(_asked(row) for row in database.rows if row.live and row.expires_at)
+    told = ", ".join(f"{number} × {span(ttl)}" for ttl, number in sorted(asked.items()))
+    suggestion = suggested_ttl(database.rows)
+    if suggestion is None:
+        advice = f"fewer than {ENOUGH} say when they were last used: no default can be suggested"
+    elif suggestion < _DEFAULT_TTL:
+        advice = f"9 of 10 were last used within {span(suggestion)}: DEFAULT_TTL_HOURS={suggestion // timedelta(hours=1)} would do"
+    else:
+        advice = f"9 of 10 were last used within {span(suggestion)}: the default of {span(_DEFAULT_TTL)} is not too long"
+    return Finding(
+        check="lifetimes",
+        severity=Severity.OK,
+        summary=f"lifetimes asked for: {told or 'none'}; {advice}",
+        evidence={
+            "ttl_hours": {str(ttl // timedelta(hours=1)): number for ttl, number in sorted(asked.items())}
+        },
+        source=_SEE_OVER,
+    )
+
+
+def _asked(row: Sandbox) -> timedelta:
+    assert row.expires_at is not None
+    return timedelta(hours=round((row.expires_at - row.created_at) / timedelta(hours=1)))
+
+
+def _escalation(database: Database, evidence: Evidence) -> list[Finding]:
+    """When and whom to call, should the count still rise."""
+    live, most, when = _live(database), threshold(evidence), passes_again(database, threshold(evidence))
+    whom = evidence.stack.escalation
+    if live > most:
+        summary = f"still {live} of {most:g}: escalate to {whom} now; more are in use than there may be"
+        return [Finding(check="escalation", severity=Severity.WARNING, summary=summary, source=_SEE_COUNT)]
+    if when is not None and when < SOON:
+        at = database.now + when
+        summary = f"it passes {most:g} again at about {at:%H:%M} UTC: escalate to {whom} if it still rises an hour before"
+        return [Finding(check="escalation", severity=Severity.WARNING, summary=summary, source=_SEE_COUNT)]
+    return []
+
+
+RUNBOOK = Runbook(
+    name="rb-sb-001",
+    title="Too many sandboxes",
+    gather=gather,
+    diagnose=diagnose,
+    propose=propose,
+    existing=existing,
+    remedies=remedies,
+    outlook=outlook,
+)

@@ -1,0 +1,118 @@
+"""RB-SB-002: clean-ups fail.
+
+Trigger    alarm sandbox-cleanup-failures: CleanupFailures over 0 within a quarter of an hour.
+Symptoms   sandboxes that are over stay, stuck in `destroying` or `expired`; their schemas and keys take up room.
+Looks at   the alarm; which sandboxes failed, at which step and why: the job's log, the audit table, what is left of each;
+           objects elsewhere that rest on a schema; sessions and locks in the way; whether the servers answer, here and
+           by AWS, and let the task in; the schedule, and how the task's last runs ended.
+May change it tries each of those sandboxes again, one by one with every step told, or by the deployed task with
+           LOG_LEVEL=debug (--via ecs); it enables the schedule where it is disabled. An object outside of a sandbox's own
+           schema is dropped only if it is named: --drop-object reporting.overview. No session is ended.
+Undo       the schedule is disabled again by `invoke undo --run ID`. What is taken away or dropped cannot be given back: `drop
+           N` has to be typed. The definition of a dropped object is in the plan and the journal.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from diagnostics.logs import ErrorGroup
+from diagnostics.postgres import SEE_EVENTS
+from diagnostics.stack import Stack
+from runbooks import cleaning, overdue
+from runbooks.cleaning import existing
+from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
+from runbooks.engine.systems import Readers
+from runbooks.findings import alarm_finding, span
+from runbooks.overdue import Behind, Database, Evidence
+from runbooks.remedies import remedies
+from runbooks.verdicts import confirmed_causes, job_findings, log_findings, server_findings
+from sandbox.facts import Known
+from sandbox.model import Status
+
+__all__ = ["ALARM", "RUNBOOK", "diagnose", "gather", "propose"]
+
+ALARM = "sandbox-cleanup-failures"
+_CLEARED = "no sandbox is left that should be gone, so it clears with the next run of the job"
+
+
+def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) -> Evidence:
+    """Read everything side by side, within `deadline` seconds."""
+    return overdue.gather(readers, now=now, deadline=deadline, stack=stack, alarm=ALARM)
+
+
+def diagnose(evidence: Evidence) -> list[Finding]:
+    """Say which clean-ups failed, at which step, why, and what is unknown. Pure."""
+    causes = confirmed_causes(evidence)
+    failing = bool(causes or evidence.behind or not isinstance(evidence.database, Known))
+    found = [*causes, alarm_finding(evidence.alarm, suffix=ALARM, confirmed=failing, cleared=_CLEARED)]
+    if isinstance(evidence.database, Known):
+        database = evidence.database.value
+        found += [_failed(each, database, evidence) for each in database.behind]
+        if not database.behind:
+            summary = "no sandbox is left that should be gone"
+            found.append(Finding(check="failed", severity=Severity.OK, summary=summary))
+    return found + job_findings(evidence) + log_findings(evidence) + server_findings(evidence)
+
+
+def propose(
+    evidence: Evidence, *, via: str = "library", objects: Sequence[str] = ()
+) -> tuple[list[Action], list[Finding]]:
+    """Return the retries, and before them the drops of the objects that were named. Pure."""
+    return cleaning.propose(evidence, runbook="rb-sb-002", via=via, objects=objects)
+
+
+def _failed(each: Behind, database: Database, evidence: Evidence) -> Finding:
+    """One sandbox that should be gone: since when, at which step it stopped, and what the log and the audit say."""
+    row = each.row
+    logged = _logged(each, evidence)
+    step, why = _step(each, evidence)
+    details = [f"the log says: {said}" for said in logged]
+    if each.last:
+        details.append(f"audit: {each.last.event} by {each.last.actor}, {each.last.at:%m-%d %H:%M} UTC")
+    return Finding(
+        check="failed",
+        severity=Severity.WARNING,
+        resource=Resource(kind="sandbox", id=row.name),
+        summary=f"sandbox {row.name} of {row.owner} is {row.status}, over for {span(database.now - each.since)}; "
+        f"{step}: {why}",
+        evidence={"step": step, "schemas": list(each.schemas), "details": details},
+        source=SEE_EVENTS.format(id=row.id),
+    )
+
+
+def _step(each: Behind, evidence: Evidence) -> tuple[str, str]:
+    """Return the step that it stopped at, and why, as far as what is seen now tells."""
+    if blockers := evidence.blocking(each):
+        return "drop schema", f"{blockers[0].kind} {blockers[0].name} rests on it"
+    if holders := evidence.holding(each):
+        return "drop schema", f"session {holders[0].pid} of {holders[0].user} {holders[0].how}"
+    if each.row.status is Status.DESTROYED:
+        return "delete keys", "Redis did not answer when it was destroyed"
+    steps = [step for group in _groups_of(each, evidence) for step in group.steps]
+    if steps:
+        return steps[0], "as the log says"
+    if each.row.status is Status.DESTROYING:
+        return "begun, and not ended", "nothing revisits it but the clean-up of this toolkit"
+    return "not begun", "no run of the job took it"
+
+
+def _logged(each: Behind, evidence: Evidence) -> list[str]:
+    return [group.fingerprint for group in _groups_of(each, evidence)][
+        :2
+    ]  # a sample may be another sandbox's
+
+
+def _groups_of(each: Behind, evidence: Evidence) -> list[ErrorGroup]:
+    groups = evidence.errors.value.groups if isinstance(evidence.errors, Known) else ()
+    return [group for group in groups if str(each.row.id) in group.sandboxes]
+
+
+RUNBOOK = Runbook(
+    name="rb-sb-002",
+    title="Clean-ups fail",
+    gather=gather,
+    diagnose=diagnose,
+    propose=propose,
+    existing=existing,
+    remedies=remedies,
+)

@@ -1,0 +1,232 @@
+"""Why sandboxes that are over do not go: which known causes the evidence confirms, rules out, or leaves open. Pure.
+
+A log names causes; a probe confirms them. What explains the others comes first: a server that does not answer, then a
+schedule that starts nothing, then what is in the way of single sandboxes, then a task that fails by itself.
+"""
+
+from collections import defaultdict
+from datetime import timedelta
+from typing import Any
+
+from diagnostics import causes
+from diagnostics.causes import Probe
+from diagnostics.logs import ErrorGroup
+from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
+from runbooks import findings
+from runbooks.engine.model import Finding, Resource, Severity
+from runbooks.overdue import Evidence
+from runbooks.probing import Answer, probed
+from sandbox.facts import Fact, Known, Unknown
+
+__all__ = ["confirmed_causes", "job_findings", "log_findings", "server_findings"]
+
+_MISSED = timedelta(minutes=45)  # three runs of the schedule
+
+
+def confirmed_causes(evidence: Evidence) -> list[Finding]:
+    """Return the causes that were seen for themselves, the one that explains the others first."""
+    found = [*_dead_servers(evidence), *_schedule(evidence), *_blocked(evidence), *_held(evidence)]
+    found += _logged_only(evidence)
+    return found or [*_failing_task(evidence), *_never_run(evidence)]
+
+
+def log_findings(evidence: Evidence) -> list[Finding]:
+    """Return a finding for each cause that the log names, with what its probe says; and for each error without one."""
+    found = [findings.coverage_finding(evidence.errors, evidence.stack)]
+    if not isinstance(evidence.errors, Known):
+        return found
+    by_cause: dict[str, list[ErrorGroup]] = defaultdict(list)
+    for group in _groups(evidence):
+        by_cause[group.cause.key if group.cause else group.fingerprint].append(group)
+    for groups in by_cause.values():
+        severity, verdict = _judged(max(groups, key=lambda group: group.last), evidence)
+        found.append(findings.error_finding(groups, severity, verdict, evidence.errors.value))
+    return found
+
+
+def job_findings(evidence: Evidence) -> list[Finding]:
+    """Return what is known of the clean-up job: its schedule, its task's last ends, its own words.
+
+    A schedule that starts nothing is a cause, and told as one.
+    """
+    stack = evidence.stack
+    found = [
+        findings.rule_finding(evidence.rule, stack),
+        findings.tasks_finding(evidence.tasks, stack),
+        findings.runs_finding(evidence.runs, stack),
+    ]
+    return [finding for finding in found if finding.severity is not Severity.CRITICAL]
+
+
+def server_findings(evidence: Evidence) -> list[Finding]:
+    """Return how the servers are: from here, by AWS, and for the clean-up's task. A dead one is a cause."""
+    reached = (("PostgreSQL", evidence.postgres, SEE_POSTGRES), ("Redis", evidence.redis, SEE_REDIS))
+    found = [
+        *(
+            findings.reach_finding(name, fact.value, source=see)
+            for name, fact, see in reached
+            if isinstance(fact, Known)
+        ),
+        findings.instance_finding(evidence.instance),
+        findings.cache_finding(evidence.cache),
+        findings.access_finding("PostgreSQL", evidence.postgres_access, _groups_of(evidence.instance)),
+        findings.access_finding("Redis", evidence.redis_access, _groups_of(evidence.cache)),
+    ]
+    for name in ("database", "blockers", "holders"):
+        fact: Fact[Any] = getattr(evidence, name)
+        if isinstance(fact, Unknown):
+            found.append(findings.unknown(name, fact))
+    return found
+
+
+def _dead_servers(evidence: Evidence) -> list[Finding]:
+    found = []
+    asked = (("PostgreSQL", evidence.postgres, SEE_POSTGRES), ("Redis", evidence.redis, SEE_REDIS))
+    for name, fact, source in asked:
+        if isinstance(fact, Unknown):
+            cause = causes.match(fact.reason)
+            what = f"{name} cannot be used from here: {cause.title}" if cause else f"{name} does not answer"
+            details = [fact.reason, *([f"means: {cause.meaning}", f"check: {cause.check}"] if cause else ())]
+            found.append(_cause(what, details=details, source=source))
+    return found
+
+
+def _schedule(evidence: Evidence) -> list[Finding]:
+    finding = findings.rule_finding(evidence.rule, evidence.stack)
+    if finding.severity is not Severity.CRITICAL:
+        return []
+    starts = evidence.runs.value.starts if isinstance(evidence.runs, Known) else ()
+    details = [f"the job was started last at {starts[-1]:%H:%M} UTC"] if starts else []
+    rule = Resource(kind="rule", id=evidence.stack.cleanup_rule)
+    return [_cause(finding.summary, details=details, source=finding.source, resource=rule)]
+
+
+def _blocked(evidence: Evidence) -> list[Finding]:
+    found = []
+    for each in evidence.behind:
+        if blockers := evidence.blocking(each):
+            names = ", ".join(f"{blocker.kind} {blocker.name}" for blocker in blockers)
+            found.append(
+                _cause(
+                    f"the schema of {each.row.name} cannot be dropped: {names} rests on it",
+                    details=[f"cleared by: {blocker.statement}" for blocker in blockers if blocker.statement],
+                    source=f"psql -c '\\d+ {blockers[0].name}'",
+                    resource=Resource(kind="sandbox", id=each.row.name),
+                )
+            )
+    return found
+
+
+def _held(evidence: Evidence) -> list[Finding]:
+    found = []
+    for each in evidence.behind:
+        if holders := evidence.holding(each):
+            first = holders[0]
+            since = f" since {first.transaction_since:%H:%M:%S} UTC" if first.transaction_since else ""
+            found.append(
+                _cause(
+                    f"{each.row.name} is held: session {first.pid} of {first.user} "
+                    f"({first.application or 'no name'}, {first.state}{since}) {first.how}",
+                    details=[f"it ran: {first.query}", f"cleared by: {first.statement}"],
+                    source="psql -c 'SELECT pid, usename, state, xact_start, query FROM pg_stat_activity'",
+                    resource=Resource(kind="sandbox", id=each.row.name),
+                )
+            )
+    return found
+
+
+def _logged_only(evidence: Evidence) -> list[Finding]:
+    """Causes that only the log pointed to, and a probe confirms: disk, connections, rights, memory."""
+    seen_otherwise = (
+        Probe.POSTGRES,
+        Probe.REDIS,
+        Probe.LOGIN,
+        Probe.NETWORK,
+        Probe.BLOCKERS,
+        Probe.LOCKS,
+        Probe.REGISTRY,
+        Probe.TASK,
+    )
+    found = {}
+    for group in _groups(evidence):
+        if group.cause and group.cause.probe not in seen_otherwise:
+            answer, why = probed(group.cause, evidence)
+            if answer is Answer.CONFIRMED:
+                details = [f"means: {group.cause.meaning}", f"check: {group.cause.check}"]
+                found[group.cause.key] = _cause(f"{group.cause.title}: {why}", details=details)
+    return list(found.values())
+
+
+def _failing_task(evidence: Evidence) -> list[Finding]:
+    """A task that fails though everything answers here: its own image, address, rights or network."""
+    ended = [task for task in evidence.tasks.value if task.ended] if isinstance(evidence.tasks, Known) else []
+    if not ended or not ended[0].failed:
+        return []
+    recent = [group for group in _groups(evidence) if not _settled(group, evidence)]
+    said = max(recent, key=lambda group: group.last, default=None)
+    details = []
+    if said is not None:
+        details.append(f"its log says: {said.sample}")
+    if said is not None and said.cause:
+        answer, why = probed(said.cause, evidence)
+        details.append(f"{said.cause.title}: {answer}, {why}")
+        if answer is Answer.RULED_OUT:
+            details.append("so look at the task's own address, credentials and security group")
+    finding = findings.tasks_finding(evidence.tasks, evidence.stack)
+    return [_cause(f"the clean-up task fails: {ended[0].failure}", details=details, source=finding.source)]
+
+
+def _never_run(evidence: Evidence) -> list[Finding]:
+    """A schedule that is enabled, and yet nothing was started."""
+    runs, tasks = evidence.runs, evidence.tasks
+    if not isinstance(runs, Known) or not isinstance(tasks, Known) or not isinstance(evidence.rule, Known):
+        return []
+    if not evidence.behind or tasks.value or not runs.value.complete:
+        return []
+    last = runs.value.starts[-1] if runs.value.starts else None
+    if last is not None and evidence.now - last < _MISSED:
+        return []
+    when = f"since {last:%H:%M} UTC" if last else "within the hours that were read"
+    finding = findings.runs_finding(runs, evidence.stack)
+    return [_cause(f"the clean-up is scheduled, but was not started {when}", source=finding.source)]
+
+
+def _cause(
+    summary: str, *, details: list[str] | None = None, source: str = "", resource: Resource | None = None
+) -> Finding:
+    return Finding(
+        check="cause",
+        severity=Severity.CRITICAL,
+        summary=f"cause: {summary}",
+        resource=resource,
+        evidence={"details": details or []},
+        source=source,
+    )
+
+
+def _groups_of(fact: Fact[Any]) -> tuple[str, ...]:
+    return fact.value.security_groups if isinstance(fact, Known) else ()
+
+
+def _groups(evidence: Evidence) -> tuple[ErrorGroup, ...]:
+    return evidence.errors.value.groups if isinstance(evidence.errors, Known) else ()
+
+
+def _judged(group: ErrorGroup, evidence: Evidence) -> tuple[Severity, str]:
+    """How bad an error of the log is by now: what a probe rules out, or a later run did not meet again, is over."""
+    answer, why = probed(group.cause, evidence) if group.cause else (Answer.UNKNOWN, "no known cause matches")
+    if answer is Answer.CONFIRMED:
+        return Severity.WARNING, f"confirmed: {why}"
+    if answer is Answer.RULED_OUT and not (group.cause and group.cause.step_only):
+        return Severity.OK, f"ruled out now: {why}"
+    if _settled(group, evidence):
+        return Severity.OK, "a later run went without it"
+    if isinstance(evidence.database, Known) and not evidence.behind:
+        return Severity.OK, "it left no sandbox behind"
+    return Severity.WARNING, f"cannot tell whether it still holds: {why}"
+
+
+def _settled(group: ErrorGroup, evidence: Evidence) -> bool:
+    """Whether a run of the job after the last such error had no failure."""
+    runs = evidence.runs.value.runs if isinstance(evidence.runs, Known) else ()
+    return any(run.at > group.last and not run.failed for run in runs)
