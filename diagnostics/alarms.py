@@ -12,8 +12,6 @@ from sandbox.ports import AwsReader
 
 __all__ = [
     "SEE_ALARM",
-    "SEE_CHANGES",
-    "SEE_METRIC",
     "Alarm",
     "Change",
     "pages",
@@ -22,9 +20,7 @@ __all__ = [
     "read_points",
 ]
 
-SEE_ALARM = "aws cloudwatch describe-alarms --alarm-names {name}"
-SEE_CHANGES = "aws cloudwatch describe-alarm-history --alarm-name {name} --history-item-type StateUpdate"
-SEE_METRIC = "aws cloudwatch list-metrics --namespace Arrakis/Sandbox --metric-name {metric}"
+SEE_ALARM = "aws cloudwatch describe-alarms --alarm-names {name}  # cloudwatch:DescribeAlarms"
 
 _DAY = timedelta(days=1)
 _PAGE, _PAGES = 100, 3  # of the history: an alarm that flaps more often than that has made its point

@@ -13,7 +13,6 @@ from sandbox.ports import AwsReader
 __all__ = [
     "SEE_RULE",
     "SEE_SERVICE",
-    "SEE_TARGETS",
     "SEE_TASKS",
     "Deployment",
     "Rule",
@@ -25,10 +24,11 @@ __all__ = [
     "read_tasks",
 ]
 
-SEE_RULE = "aws events describe-rule --name {name}"
-SEE_TARGETS = "aws events list-targets-by-rule --rule {name}"
-SEE_TASKS = "aws ecs list-tasks --cluster {cluster} --family {family} --desired-status STOPPED"
-SEE_SERVICE = "aws ecs describe-services --cluster {cluster} --services {name}"
+SEE_RULE = "aws events describe-rule --name {name}  # events:DescribeRule"
+SEE_TASKS = (
+    "aws ecs list-tasks --cluster {cluster} --family {family} --desired-status STOPPED  # ecs:ListTasks"
+)
+SEE_SERVICE = "aws ecs describe-services --cluster {cluster} --services {name}  # ecs:DescribeServices"
 
 _BATCH = 100  # tasks that one describe_tasks takes
 _EVENTS = 10

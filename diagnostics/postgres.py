@@ -26,9 +26,9 @@ __all__ = [
     "lock_table",
 ]
 
-SEE_CONNECTIONS = 'psql -c "SELECT application_name, usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC"'
+SEE_CONNECTIONS = 'psql -c "SELECT application_name, usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC"  # pg_read_all_stats'
 SEE_EVENTS = "psql -c \"SELECT * FROM public.sandbox_audit_log WHERE sandbox_id = '{id}' ORDER BY created_at DESC LIMIT 5\""
-SEE_SESSIONS = 'psql -c "SELECT pid, usename, application_name, state, xact_start, query FROM pg_stat_activity ORDER BY xact_start"'
+SEE_SESSIONS = 'psql -c "SELECT pid, usename, application_name, state, xact_start, query FROM pg_stat_activity ORDER BY xact_start"  # pg_read_all_stats'
 
 _PATIENCE = timedelta(seconds=2)  # for as long as a drop waits for a lock
 _TOKEN = re.compile(  # a quote within a name or a remark begins no value

@@ -13,16 +13,14 @@ __all__ = [
     "SEE_NATS",
     "SEE_POSTGRES",
     "SEE_REDIS",
-    "SEE_TCP",
     "Reach",
     "reach_nats",
     "reach_postgres",
     "reach_redis",
 ]
 
-SEE_TCP = "nc -vz {host} {port}"
-SEE_POSTGRES = 'psql -c "SELECT now()"'
-SEE_REDIS = "redis-cli ping"
+SEE_POSTGRES = 'psql -c "SELECT now()"  # any role that may connect'
+SEE_REDIS = "redis-cli ping  # any user that may connect"
 SEE_NATS = "nats stream info SANDBOX"
 
 _PATIENCE = 3.0  # seconds for a TCP connection

@@ -22,9 +22,11 @@ __all__ = [
     "read_instance",
 ]
 
-SEE_INSTANCE = "aws rds describe-db-instances --db-instance-identifier {identifier}"
-SEE_CACHE = "aws elasticache describe-replication-groups; aws elasticache describe-cache-clusters --show-cache-node-info"
-SEE_ACCESS = "aws ec2 describe-security-groups --group-ids {groups}"
+SEE_INSTANCE = (
+    "aws rds describe-db-instances --db-instance-identifier {identifier}  # rds:DescribeDBInstances"
+)
+SEE_CACHE = "aws elasticache describe-replication-groups  # elasticache:DescribeReplicationGroups"
+SEE_ACCESS = "aws ec2 describe-security-groups --group-ids {groups}  # ec2:DescribeSecurityGroups"
 
 Events = tuple[tuple[datetime, str], ...]
 

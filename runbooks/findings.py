@@ -9,7 +9,7 @@ from typing import Any
 
 from diagnostics import alarms, compute, servers
 from diagnostics.alarms import Alarm
-from diagnostics.compute import Rule, TaskRun
+from diagnostics.compute import Rule, Service, TaskRun
 from diagnostics.logs import ErrorGroup, JobRuns, LogReport
 from diagnostics.reach import Reach
 from diagnostics.servers import Access, Cache, Instance
@@ -27,15 +27,14 @@ __all__ = [
     "reach_finding",
     "rule_finding",
     "runs_finding",
+    "service_finding",
     "span",
     "tasks_finding",
     "unknown",
 ]
 
-_SEE_LOG = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.level >= 50 }}'"
-_SEE_RUNS = (
-    "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.CleanupDurationMs >= 0 }}'"
-)
+_SEE_LOG = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.level >= 50 }}'  # logs:FilterLogEvents"
+_SEE_RUNS = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.CleanupDurationMs >= 0 }}'  # logs:FilterLogEvents"
 _LITTLE_STORAGE = 0.10  # of what is allocated
 _MUCH_MEMORY = 90.0  # per cent
 _SHOWN = 3  # events or tasks that are told
@@ -183,6 +182,26 @@ def tasks_finding(fact: Fact[tuple[TaskRun, ...]], stack: Stack) -> Finding:
     severity = Severity.WARNING if ended[0].failed else Severity.OK
     return Finding(
         check="tasks", severity=severity, summary=summary, evidence={"details": details}, source=source
+    )
+
+
+def service_finding(fact: Fact[Service | None], stack: Stack) -> Finding:
+    """Say whether as many workers run as should, and nothing is under way."""
+    source = compute.SEE_SERVICE.format(cluster=stack.cluster, name=stack.worker_service)
+    if isinstance(fact, Unknown):
+        return unknown("service", fact, source=source)
+    seen = fact.value
+    if seen is None:
+        summary = f"there is no service {stack.worker_service} in cluster {stack.cluster}"
+        return Finding(check="service", severity=Severity.WARNING, summary=summary, source=source)
+    rollouts = f", {len(seen.deployments)} deployments" if len(seen.deployments) != 1 else ""
+    well = seen.stable and seen.desired > 0
+    return Finding(
+        check="service",
+        severity=Severity.OK if well else Severity.WARNING,
+        summary=f"service {seen.name} is {seen.status}: {seen.running} of {seen.desired} run{rollouts}",
+        evidence={"details": [] if well else _events(seen.events)},
+        source=source,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from diagnostics.alarms import Alarm, read_alarm
-from diagnostics.compute import Rule, TaskRun, read_rule, read_tasks
+from diagnostics.compute import Rule, Service, TaskRun, read_rule, read_service, read_tasks
 from diagnostics.logs import JobRuns, LogReport, read_errors, read_runs
 from diagnostics.postgres import (
     AuditEntry,
@@ -80,6 +80,7 @@ class Evidence:
     redis: Fact[Reach]
     rule: Fact[Rule | None]
     tasks: Fact[tuple[TaskRun, ...]]
+    service: Fact[Service | None]
     runs: Fact[JobRuns]
     errors: Fact[LogReport]
     instance: Fact[Instance]
@@ -130,6 +131,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, al
         "redis": lambda: reach_redis(readers.keys),
         "rule": lambda: read_rule(aws, stack.cleanup_rule),
         "tasks": lambda: read_tasks(aws, cluster=stack.cluster, family=stack.cleanup_family),
+        "service": lambda: read_service(aws, cluster=stack.cluster, name=stack.worker_service),
         "runs": lambda: read_runs(aws, stack.cleanup_logs, begin=begin, end=now, budget=budget),
         "errors": lambda: read_errors(aws, stack.cleanup_logs, begin=begin, end=now, budget=budget),
         "instance": lambda: read_instance(aws, identifier=stack.database_instance, now=now, window=WINDOW),

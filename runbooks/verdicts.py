@@ -11,6 +11,7 @@ from typing import Any
 from diagnostics import causes
 from diagnostics.causes import Probe
 from diagnostics.logs import ErrorGroup
+from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS
 from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
 from runbooks import findings
 from runbooks.engine.model import Finding, Resource, Severity
@@ -54,6 +55,7 @@ def job_findings(evidence: Evidence) -> list[Finding]:
         findings.rule_finding(evidence.rule, stack),
         findings.tasks_finding(evidence.tasks, stack),
         findings.runs_finding(evidence.runs, stack),
+        findings.service_finding(evidence.service, stack),
     ]
     return [finding for finding in found if finding.severity is not Severity.CRITICAL]
 
@@ -128,7 +130,7 @@ def _held(evidence: Evidence) -> list[Finding]:
                     f"{each.row.name} is held: session {first.pid} of {first.user} "
                     f"({first.application or 'no name'}, {first.state}{since}) {first.how}",
                     details=[f"it ran: {first.query}", f"cleared by: {first.statement}"],
-                    source="psql -c 'SELECT pid, usename, state, xact_start, query FROM pg_stat_activity'",
+                    source=SEE_SESSIONS,
                     resource=Resource(kind="sandbox", id=each.row.name),
                 )
             )
@@ -153,7 +155,8 @@ def _logged_only(evidence: Evidence) -> list[Finding]:
             answer, why = probed(group.cause, evidence)
             if answer is Answer.CONFIRMED:
                 details = [f"means: {group.cause.meaning}", f"check: {group.cause.check}"]
-                found[group.cause.key] = _cause(f"{group.cause.title}: {why}", details=details)
+                source = SEE_CONNECTIONS if group.cause.probe is Probe.CONNECTIONS else ""
+                found[group.cause.key] = _cause(f"{group.cause.title}: {why}", details=details, source=source)
     return list(found.values())
 
 

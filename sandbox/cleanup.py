@@ -54,12 +54,13 @@ class Report:
 class _Seen:
     """The world as the job finds it: what is due, and destroyed rows of which keys or mappings were left.
 
-    `given_back` are those of which an operator gave back keys: what is left of them counts as anybody's orphan now.
+    `settled` are those of which nothing is to be deleted any more: an operator gave back keys, and what is left of them
+    counts as anybody's orphan now; or their keys went by themselves.
     """
 
     due: Sequence[Sandbox]
     keyed: Sequence[Sandbox]
-    given_back: Sequence[Sandbox]
+    settled: Sequence[Sandbox]
     mapped: Sequence[Sandbox]
 
 
@@ -111,9 +112,9 @@ class Job:
             left = {row.id: row for row in registry.unfinished(snapshot)}
         orphans = find_orphans(roster, names, families)
         kept = {_owner(orphan) for orphan in orphans if spared is not None and orphan.token in spared}
-        keyed = {_owner(orphan) for orphan in orphans if orphan.kind == "keys"} & left.keys() - kept
-        if spared is None:
-            keyed = set()
+        present = {_owner(orphan) for orphan in orphans if orphan.kind == "keys"}
+        keyed = present & left.keys() - kept if spared is not None else set()
+        settled = kept | (left.keys() - present if survey else set())
         if survey:
             self.report.orphans = [
                 each for each in orphans if each.kind == "schema" or _owner(each) not in keyed
@@ -121,7 +122,7 @@ class Job:
         return _Seen(
             due=due,
             keyed=[row for row in left.values() if row.id in keyed],
-            given_back=[row for row in left.values() if row.id in kept],
+            settled=[row for row in left.values() if row.id in settled],
             mapped=mapped,
         )
 
@@ -210,7 +211,7 @@ class Job:
                 self._forget(guilds)
                 self.report.finished += 1
         gone = self._clear([Condemned(sandbox=row, guilds=()) for row in seen.keyed])
-        for row in (*seen.given_back, *(seen.keyed if gone is not None else ())):
+        for row in (*seen.settled, *(seen.keyed if gone is not None else ())):
             with self._isolated(row, "finish"):
                 teardown.finish(self._database, row, actor=ACTOR)
         self.report.finished += len(seen.keyed) if gone is not None else 0

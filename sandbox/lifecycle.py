@@ -243,10 +243,11 @@ def _take_away(
     unsettled, deleted = None, 0
     try:
         deleted = teardown.clear(keys, roster, [condemned]).get(condemned.sandbox.id, 0)
-        tell("keys deleted", {"keys": deleted})
     except ArrakisError as error:
         unsettled = error
         tell("keys left", {"error": error})
+    else:
+        tell("keys deleted", {"keys": deleted})
     schemas = _raze(database, condemned, actor=actor, now=now, keys_left=unsettled is not None)
     tell("schemas dropped", {"schemas": ",".join(schemas)})
     if left and not unsettled:  # even if they are gone by themselves by now: nobody need look for them again

@@ -199,11 +199,13 @@ def blockers(snapshot: SqlSnapshot, names: Sequence[str]) -> list[Blocker]:
     return [_blocker(row, definitions.get((row.classid, row.objid), "")) for row in found]
 
 
-def drop_blocker(database: SqlWriter, schema: str, name: str, *, fence: Fence) -> None:
+def drop_blocker(
+    database: SqlWriter, schema: str, name: str, *, fence: Fence, definition: str | None = None
+) -> None:
     """Clear the one object of this name that still rests on this schema; nothing else goes with it.
 
-    Raises ArrakisError where there is none, or none that may be cleared; Busy where something rests on it in turn, or
-    somebody uses it for two seconds.
+    Raises ArrakisError where there is none, none that may be cleared, or one that is not as `definition` has it; Busy where
+    something rests on it in turn, or somebody uses it for two seconds.
     """
     with database.transaction() as transaction:
         fence(transaction)
@@ -213,6 +215,8 @@ def drop_blocker(database: SqlWriter, schema: str, name: str, *, fence: Fence) -
         described = " and ".join(each.described for each in found)
         if len(found) > 1 or not found[0].statement:
             raise ArrakisError(f"no statement drops {described} safely", hint="clear it by hand")
+        if definition not in (None, found[0].definition):
+            raise ArrakisError(f"{described} was replaced since the plan", hint="run the runbook again")
         transaction.run_made(found[0].statement)
 
 

@@ -117,8 +117,14 @@ class DropBlocker:
 
     def apply(self, action: Action) -> None:
         """Drop it."""
-        gate = self._gate
-        schemas.drop_blocker(gate.write.sql, action.before["schema"], action.before["name"], fence=gate.fence)
+        gate, before = self._gate, action.before
+        schemas.drop_blocker(
+            gate.write.sql,
+            before["schema"],
+            before["name"],
+            fence=gate.fence,
+            definition=before["definition"],
+        )
 
     def revert(self, action: Action) -> None:
         """Impossible: what it rested on may be gone; its definition is in the plan and the journal."""

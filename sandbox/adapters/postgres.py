@@ -256,6 +256,8 @@ _UNANSWERED = {
 def _said(error: psycopg.Error) -> str:
     """Return why there is no connection: the server's own words, or ours; libpq's may quote parts of the address."""
     text = str(error)
+    if isinstance(error, psycopg.ProgrammingError):  # ours: it concerns a statement, not the address
+        return text.splitlines()[0]
     if "FATAL:" in text:
         return text.partition("FATAL:")[2].strip().splitlines()[0]
     return next((ours for theirs, ours in _UNANSWERED.items() if theirs in text), "there is no connection")

@@ -30,10 +30,10 @@ def moved(url: str, port: int) -> str:
     return urlunsplit(parts._replace(netloc=f"{login}127.0.0.1:{port}"))
 
 
-def diagnosed(engineer: Engineer, variables: list[str], *, hangs: bool) -> Answer:
+def diagnosed(engineer: Engineer, variables: list[str], *, hangs: bool, runbook: str = "rb-sb-003") -> Answer:
     with address(hangs=hangs) as port:
         changed = {name: moved(engineer.lab.env[name], port) for name in variables}
-        return engineer.but(**changed).call("rb-sb-003", "--json", "--timeout", "3")
+        return engineer.but(**changed).call(runbook, "--json", "--timeout", "3")
 
 
 def unknown(answer: Answer) -> set[str]:
@@ -62,6 +62,18 @@ def test_all_that_do_not_answer(engineer: Engineer, hangs: bool) -> None:
     assert answer.code == 3, answer.said
     assert answer.seconds < SECONDS
     assert set(CHECKS.values()) <= unknown(answer)
+    assert answer.document["plan"] is None
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["dead", "hanging"])
+@pytest.mark.parametrize("runbook", ["rb-sb-001", "rb-sb-002"])
+def test_the_others_name_the_dead_servers_as_the_cause(engineer: Engineer, runbook: str, hangs: bool) -> None:
+    answer = diagnosed(engineer, VARIABLES, hangs=hangs, runbook=runbook)
+    assert answer.code == 3, answer.said
+    assert answer.seconds < SECONDS
+    causes = [each["summary"] for each in answer.document["findings"] if each["check"] == "cause"]
+    assert [server in said for server, said in zip(("PostgreSQL", "Redis"), causes, strict=True)]
+    assert {"alarm", "database", "schedule", "tasks", "log", "RDS"} <= unknown(answer)
     assert answer.document["plan"] is None
 
 

@@ -251,6 +251,28 @@ def test_without_the_lease_nothing_is_cleared(world: World, made: tuple[Sandbox,
     assert len(look(world, sandbox)) == 1
 
 
+def test_what_was_replaced_since_the_plan_is_not_cleared(world: World, made: tuple[Sandbox, str]) -> None:
+    sandbox, quoted = made
+    run(world, f"CREATE VIEW reporting.overview AS SELECT id FROM {quoted}.profiles")
+    [planned] = look(world, sandbox)
+    run(world, f"CREATE OR REPLACE VIEW reporting.overview AS SELECT id FROM {quoted}.profiles LIMIT 1")
+
+    def drop(definition: str) -> None:
+        schemas.drop_blocker(
+            world.database,
+            str(sandbox.schema_name),
+            "reporting.overview",
+            fence=lambda _: None,
+            definition=definition,
+        )
+
+    with pytest.raises(ArrakisError, match=r"view reporting.overview was replaced since the plan"):
+        drop(planned.definition)
+    [now] = look(world, sandbox)
+    drop(now.definition)
+    assert look(world, sandbox) == []
+
+
 @contextmanager
 def session(world: World, *statements: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """Yield a session that has run these, and is idle in its transaction."""

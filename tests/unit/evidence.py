@@ -7,7 +7,7 @@ from uuid import UUID
 
 from diagnostics.alarms import Alarm
 from diagnostics.causes import match
-from diagnostics.compute import Rule, TaskRun, TaskTarget
+from diagnostics.compute import Deployment, Rule, Service, TaskRun, TaskTarget
 from diagnostics.logs import ErrorGroup, JobRun, JobRuns, LogReport
 from diagnostics.postgres import Connections, InTheWay, LockTable
 from diagnostics.reach import Reach
@@ -30,6 +30,7 @@ __all__ = [
     "log",
     "row",
     "runs",
+    "service",
     "task",
     "unknown",
 ]
@@ -44,6 +45,16 @@ _TARGET = TaskTarget(
     count=1,
     capacity=(),
     overrides={},
+)
+_DEPLOYMENT = Deployment(
+    id="ecs-svc/1",
+    status="PRIMARY",
+    rollout="COMPLETED",
+    desired=2,
+    running=2,
+    pending=0,
+    failed=0,
+    definition="arrakis-worker:3",
 )
 
 
@@ -142,6 +153,22 @@ def task(exit_code: int | None = 0, *, status: str = "STOPPED", **changes: Any) 
     return TaskRun(**{**fields, **changes})
 
 
+def service(**changes: Any) -> Service:
+    """Return the workers, of which as many run as should."""
+    fields: dict[str, Any] = {
+        "name": _STACK.worker_service,
+        "status": "ACTIVE",
+        "desired": 2,
+        "running": 2,
+        "pending": 0,
+        "deployments": (_DEPLOYMENT,),
+        "events": ((NOW, "(service arrakis-worker) has reached a steady state."),),
+        "security_groups": ("sg-task",),
+        "definition": "arrakis-worker:3",
+    }
+    return Service(**{**fields, **changes})
+
+
 def runs(*, last: timedelta = timedelta(minutes=10), failed: int = 0) -> Known[JobRuns]:
     """Return a job that runs every quarter of an hour, and ran last so long ago."""
     starts = tuple(NOW - last - timedelta(minutes=15) * number for number in range(8, -1, -1))
@@ -211,6 +238,7 @@ def healthy(**changes: Any) -> Evidence:
             Rule(name=_STACK.cleanup_rule, enabled=True, schedule="rate(15 minutes)", targets=(_TARGET,))
         ),
         tasks=Known((task(),)),
+        service=Known(service()),
         runs=runs(),
         errors=log(),
         instance=Known(

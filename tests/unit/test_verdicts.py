@@ -22,6 +22,7 @@ from tests.unit.evidence import (
     holder,
     log,
     runs,
+    service,
     task,
     unknown,
 )
@@ -179,12 +180,26 @@ def test_a_log_that_was_not_read_whole_is_unknown(changes: dict[str, Any], sever
 
 
 @pytest.mark.parametrize(
-    "name", ["rule", "tasks", "runs", "instance", "cache", "blockers", "holders", "database"]
+    "name", ["rule", "tasks", "service", "runs", "instance", "cache", "blockers", "holders", "database"]
 )
 def test_whatever_does_not_answer_is_said_with_its_reason(name: str) -> None:
     evidence: Evidence = healthy(**{name: unknown("AWS: the login has expired")})
     found = [*job_findings(evidence), *server_findings(evidence)]
     assert [each.severity for each in found if "the login has expired" in each.summary] == [Severity.UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("seen", "severity", "said"),
+    [
+        (service(), Severity.OK, "2 of 2 run"),
+        (service(running=1), Severity.WARNING, "1 of 2 run"),
+        (service(desired=0, running=0), Severity.WARNING, "0 of 0 run"),
+        (None, Severity.WARNING, "there is no service arrakis-worker in cluster arrakis"),
+    ],
+)
+def test_the_workers_are_told(seen: Any, severity: Severity, said: str) -> None:
+    found = [each for each in job_findings(healthy(service=Known(seen))) if each.check == "service"]
+    assert [(each.severity, said in each.summary) for each in found] == [(severity, True)]
 
 
 def test_a_log_without_starts_is_a_warning_and_one_cut_short_unknown() -> None:
@@ -193,5 +208,5 @@ def test_a_log_without_starts_is_a_warning_and_one_cut_short_unknown() -> None:
         told = silent(
             log_group="x", begin=NOW, end=NOW, covered_from=NOW, stopped=stopped, starts=(), runs=()
         )
-        seen = job_findings(healthy(runs=Known(told)))[-1]
-        assert seen.severity is severity
+        found = [each for each in job_findings(healthy(runs=Known(told))) if each.check == "runs"]
+        assert [each.severity for each in found] == [severity]

@@ -1,4 +1,4 @@
-"""Every incident's cause is really there, and relieving the lab of it really leaves nothing overdue."""
+"""Every incident's cause is really there, and both runbooks name it first; relieved of it, they say that all is well."""
 
 import json
 import time
@@ -17,17 +17,19 @@ from lab import control
 from lab.incidents import INCIDENTS
 from lab.incidents.overdue import VIEWS
 from lab.incidents.overdue_world import OVERDUE, Plot, build, count_at
+from tests.acceptance.engineer import Engineer
 
 HOUR = timedelta(hours=1)
 RUNNING, ALL = 99, 105
+RUNBOOKS = ("rb-sb-001", "rb-sb-002")
 COUNT, FAILURES = "arrakis-lab-sandbox-count-high", "arrakis-lab-sandbox-cleanup-failures"
 
 
 class Scene:
     """A lab with an incident, looked at from outside."""
 
-    def __init__(self, lab: control.Lab) -> None:
-        self.lab, self.env = lab, lab.env
+    def __init__(self, lab: control.Lab, engineer: Engineer) -> None:
+        self.lab, self.env, self.engineer = lab, lab.env, engineer
 
     def client(self, service: str) -> Any:
         return boto3.client(
@@ -101,6 +103,22 @@ class Scene:
         assert task["lastStatus"] in ("PENDING", "RUNNING")
         return str(task["taskArn"])
 
+    def see_that_it_is_named_first(self, cause: str) -> None:
+        """Ask both runbooks."""
+        for runbook in RUNBOOKS:
+            answer = self.engineer.call(runbook, "--json")
+            assert answer.code in (2, 3), answer.said
+            first = answer.document["findings"][0]
+            assert (first["check"], first["severity"]) == ("cause", "critical"), answer.out
+            assert cause in first["summary"]
+
+    def see_that_all_is_well(self) -> None:
+        """Ask both runbooks."""
+        for runbook in RUNBOOKS:
+            answer = self.engineer.call(runbook, "--json")
+            wrong = [each for each in answer.document["findings"] if each["severity"] != "ok"]
+            assert (answer.code, answer.document["outcome"], wrong) == (0, "healthy", [])
+
     def relieve(self) -> None:
         """Relieve the lab, and see that all is well."""
         [name] = self.lab.incidents
@@ -113,6 +131,7 @@ class Scene:
         assert self.statuses() == {"running": RUNNING}
         assert self.overdue() == []
         assert self.ringing() == set()
+        self.see_that_all_is_well()
         assert control.relieve(relieved, name) == relieved
         assert len(self.tasks()) == runs + 1
 
@@ -143,11 +162,12 @@ def eventually(reached: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def lay_out(tmp_path: Path) -> Iterator[Callable[[str], Scene]]:
+def lay_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Scene]]:
     """Return how to lay an incident out in a lab that ends with the test."""
 
     def start(name: str) -> Scene:
-        return Scene(control.lay_out(control.start(tmp_path, watch_parent=True), name))
+        lab = control.lay_out(control.start(tmp_path, watch_parent=True), name)
+        return Scene(lab, Engineer(lab, tmp_path_factory.mktemp("state")))
 
     yield start
     control.reset(tmp_path)
@@ -193,6 +213,7 @@ def test_the_rule_is_disabled_and_nothing_else_is_wrong(
     assert scene.errors() == Counter()
     last = datetime.fromtimestamp(max(line["time"] for line in said) / 1000, UTC)
     assert datetime.now(UTC) - last > 2.9 * HOUR
+    scene.see_that_it_is_named_first("rule arrakis-sandbox-cleanup is disabled")
 
     proof = tmp_path_factory.mktemp("proof") / "touched"
     see_that_a_task_is_the_job_and_nothing_that_a_request_makes_up(scene, proof)
@@ -207,6 +228,7 @@ def test_the_task_looks_for_its_database_where_none_is(lay_out: Callable[[str], 
     assert scene.errors()["Sandbox cleanup job failed"] == 9
     assert scene.ringing() == {COUNT, FAILURES}
     assert len(scene.overdue()) == OVERDUE
+    scene.see_that_it_is_named_first("the clean-up task fails: sandbox-cleanup exited with 1")
 
     scene.relieve()
     ecs = scene.client("ecs")
@@ -228,6 +250,7 @@ def test_no_connection_is_left_not_even_for_a_superuser(lay_out: Callable[[str],
     _, plain = scene.log()
     assert any("too many clients" in line for line in plain)
     assert scene.ringing() == {COUNT, FAILURES}
+    scene.see_that_it_is_named_first("PostgreSQL has no connection left")
 
     scene.relieve()
     assert scene.children("lab.actors") == []
@@ -244,6 +267,7 @@ def test_views_elsewhere_rest_on_two_schemas(lay_out: Callable[[str], Scene]) ->
     told = [line for line in scene.log()[0] if line.get("level") == 50]
     assert {line["sandboxId"] for line in told} == mine
     assert sum("reporting." in json.dumps(line["error"]) for line in told) == 2
+    scene.see_that_it_is_named_first("cannot be dropped: view reporting.")
 
     scene.relieve()
     assert scene.sql("SELECT count(*) FROM pg_views WHERE schemaname = 'reporting'") == [(0,)]
@@ -264,6 +288,7 @@ def test_an_open_transaction_holds_two_schemas_until_its_session_ends(
     assert failed_once(scene)
     assert scene.statuses() == {"running": RUNNING, "destroying": 2}
     assert scene.ringing() == {COUNT, FAILURES}
+    scene.see_that_it_is_named_first(f" is held: session {held[0][2]} of ")
 
     scene.relieve()
     assert scene.sql(holders) == []
@@ -290,6 +315,7 @@ def test_redis_is_down_on_purpose_and_comes_back_with_its_data(lay_out: Callable
     assert len(scene.overdue()) == OVERDUE
     assert scene.ringing() == {COUNT, FAILURES}
     mine = scene.overdue()
+    scene.see_that_it_is_named_first("Redis refuses connections")
 
     scene.relieve()
     assert keys.exists("session:00000", "session:04999") == 2
