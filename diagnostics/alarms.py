@@ -86,14 +86,22 @@ def read_account(aws: AwsReader) -> str:
 def read_alarm(aws: AwsReader, *, suffix: str, prefix: str, now: datetime, window: timedelta) -> Alarm | None:
     """Return the alarm whose name is, or ends with, `suffix` and starts with `prefix`; None where there is none.
 
-    Raises Unreachable, Throttled or Denied if the alarm or its metric cannot be read.
+    Of several, the one that is called just `prefix` and `suffix` is meant. Raises ArrakisError if none is, or if the alarm
+    watches no single metric; Unreachable, Throttled or Denied if it or its metric cannot be read.
     """
-    for page in pages(aws, "cloudwatch", "describe_alarms", token="NextToken", AlarmTypes=["MetricAlarm"]):
-        for raw in page.get("MetricAlarms", ()):
-            name = str(raw["AlarmName"])
-            if name.startswith(prefix) and (name == suffix or name.endswith(f"-{suffix}")):
-                return _alarm(aws, raw, now=now, window=window)
-    return None
+    listed = pages(aws, "cloudwatch", "describe_alarms", token="NextToken", AlarmTypes=["MetricAlarm"])
+    raws = {str(raw["AlarmName"]): raw for page in listed for raw in page.get("MetricAlarms", ())}
+    names = [
+        name for name in raws if name.startswith(prefix) and (name == suffix or name.endswith(f"-{suffix}"))
+    ]
+    if prefix and prefix + suffix in names:  # without a prefix it would be another environment's as likely
+        names = [prefix + suffix]
+    if len(names) > 1:
+        raise ArrakisError(
+            f"cannot tell which alarm is meant: {', '.join(sorted(names))}",
+            hint="name `alarm_prefix` under [stack] in the environment's file",
+        )
+    return _alarm(aws, raws[names[0]], now=now, window=window) if names else None
 
 
 def read_points(
@@ -144,12 +152,17 @@ def pages(
 
 def _alarm(aws: AwsReader, raw: Mapping[str, Any], *, now: datetime, window: timedelta) -> Alarm:
     name, period = str(raw["AlarmName"]), int(raw.get("Period") or 300)
+    if not raw.get("MetricName"):  # without points it would be called blind, which it is not
+        raise ArrakisError(
+            f"alarm {name} says {raw['StateValue']}, but watches an expression: there is no one metric to read",
+            hint=SEE_ALARM.format(name=name),
+        )
     points = read_points(
         aws,
         namespace=raw["Namespace"],
         metric=raw["MetricName"],
         dimensions=raw.get("Dimensions") or (),
-        statistic=raw.get("Statistic") or "Maximum",
+        statistic=raw.get("ExtendedStatistic") or raw["Statistic"],  # a percentile is an extended one
         period=period,
         now=now,
         window=window,

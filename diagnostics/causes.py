@@ -18,7 +18,7 @@ class Probe(StrEnum):
     POSTGRES = "postgres"
     """Does PostgreSQL answer?"""
     REDIS = "redis"
-    """Does Redis answer, and as a primary that takes writes?"""
+    """Does Redis answer a read? Whether it takes writes is not tried."""
     NATS = "nats"
     """Does NATS answer?"""
     NETWORK = "network"
@@ -176,14 +176,21 @@ _POSTGRES = (
         r"max number of clients reached",
     ),
     _cause(
+        "pool-full",
+        Probe.POSTGRES,
+        "PgBouncer has no connection left",
+        "it takes no more clients, or all its connections to PostgreSQL are taken and whoever waited was turned away",
+        "PgBouncer's console: SHOW POOLS, cl_waiting and maxwait; SHOW CONFIG, max_client_conn and default_pool_size",
+        r"no more connections allowed|query_wait_timeout|max_client_conn",
+    ),
+    _cause(
         "too-many-connections",
         Probe.CONNECTIONS,
         "PostgreSQL has no connection left",
-        "all of max_connections, or of PgBouncer's, are taken; whoever comes now is turned away",
-        "SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3; PgBouncer: SHOW POOLS",
+        "all of max_connections are taken; whoever comes now is turned away",
+        "SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3",
         _state("53300"),
-        r"too many (?:clients|connections)|remaining connection slots|no more connections allowed",
-        r"query_wait_timeout|max_client_conn",
+        r"too many (?:clients|connections)|remaining connection slots",
     ),
     _cause(
         "disk-full",
@@ -318,6 +325,7 @@ _AWS = (
         "the role's policy does not allow the call, or its credentials have expired",
         "aws sts get-caller-identity from there; the role's policy and its trust",
         r"AccessDenied|not authorized to perform|ExpiredToken|UnrecognizedClient|security token .* (?:invalid|expired)",
+        r"the access key is not valid|the login has expired",
     ),
 )
 
@@ -380,7 +388,7 @@ _SERVERS = (
         Probe.NATS,
         "nats server check connection; the broker's tasks; the security group of port 4222",
         r"no servers available",
-        r"Nats(?:Connection|Timeout)?Error",
+        r"Nats(?:Connection|Timeout)?Error|JetStream does not answer",
     ),
     *_unreachable(
         "Redis",

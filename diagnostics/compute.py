@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,20 @@ SEE_SERVICE = "aws ecs describe-services --cluster {cluster} --services {name}  
 
 _BATCH = 100  # tasks that one describe_tasks takes
 _EVENTS = 10
+# By SIGKILL or SIGTERM: ECS ends with them what still runs when an essential container has exited.
+_KILLED = (137, 143)
+# What a rule may say besides; but for the first letter run_task calls it the same.
+_MORE = (
+    "EnableECSManagedTags",
+    "EnableExecuteCommand",
+    "Group",
+    "PlacementConstraints",
+    "PlacementStrategy",
+    "PlatformVersion",
+    "PropagateTags",
+    "ReferenceId",
+    "Tags",
+)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -39,7 +53,8 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class TaskTarget:
     """A task that a rule starts, as the rule has it; `network`, `capacity` and `overrides` as ecs.run_task takes them.
 
-    `launch_type` is None where a capacity provider decides: `capacity` then, or the cluster's own.
+    `launch_type` is None where a capacity provider decides: `capacity` then, or the cluster's own. `more` are run_task's
+    other parameters, by name, such as platformVersion, group and tags: without them it is not the same task.
     """
 
     cluster: str
@@ -49,6 +64,7 @@ class TaskTarget:
     count: int
     capacity: Sequence[Mapping[str, Any]]
     overrides: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "TaskTarget":
@@ -62,7 +78,13 @@ class TaskTarget:
             count=parameters.get("TaskCount", 1),
             capacity=_camel(parameters.get("CapacityProviderStrategy") or ()),
             overrides=json.loads(raw.get("Input") or "{}"),
+            more=_camel({name: parameters[name] for name in _MORE if parameters.get(name)}),
         )
+
+    @property
+    def family(self) -> str:
+        """The task definition's family, whatever its revision."""
+        return _short(self.task_definition).partition(":")[0]
 
     @property
     def security_groups(self) -> tuple[str, ...]:
@@ -120,13 +142,16 @@ class TaskRun:
 
     @property
     def failed(self) -> bool:
-        """Whether it has stopped otherwise than by each container's exit with 0. One that still runs has not failed."""
+        """Whether it has stopped otherwise than well: see `failure`. One that still runs has not failed."""
         return bool(self.failure)
 
     @property
     def failure(self) -> str:
-        """How it failed, in words: with which exit codes, or that it stopped before there were any. Empty if it has not."""
-        if not self.ended:
+        """How it failed, in words: with which exit codes, or that it stopped before there were any. Empty if it has not.
+
+        It has not where each container exited with 0, or one did and with that ended the rest.
+        """
+        if not self.ended or self._ended_by_success:
             return ""
         codes = [f"{name} exited with {code}" for name, code in self.exits if code]
         never = [name for name, code in self.exits if code is None]
@@ -136,6 +161,16 @@ class TaskRun:
             return ""
         why = ": ".join(filter(None, (self.stop_code, self.reason)))
         return ", ".join(codes) + (f" ({why})" if why else "")
+
+    @property
+    def _ended_by_success(self) -> bool:
+        """Whether one container did its work and ECS killed those beside it.
+
+        The task does not say which of its containers is essential. One that ran out of memory was not killed by ECS.
+        """
+        codes = {code for _, code in self.exits}
+        killed = 0 in codes and codes <= {0, *_KILLED} and "OutOfMemory" not in self.reason
+        return killed and self.stop_code == "EssentialContainerExited"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

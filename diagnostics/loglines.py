@@ -45,7 +45,7 @@ _LEVEL_WORD = re.compile(r"(TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|PANIC|CRIT
 _ERROR_WORD = re.compile(r"Error\b|error: |Fatal\b|Unhandled")
 _COMPONENT = re.compile(r"\b(EventRouter|SchemaProvisioner|CleanupProvider|RouteProvider|SandboxManager)\b")
 _CUT_OFF = {
-    "level": re.compile(r'"level":(\d{1,3})'),
+    "level": re.compile(r'"level":"?(\d{1,3}|[A-Za-z]+)\b'),
     "component": re.compile(r'"component":"([^"]*)"'),
     "msg": re.compile(r'"msg":"((?:[^"\\]|\\.)*)'),
 }
@@ -149,9 +149,7 @@ def _folded_word(word: str) -> str:
 
 def _of_pino(at: datetime, fields: Mapping[str, Any]) -> LogLine:
     get = fields.get
-    level, component, step, completed = get("level"), get("component"), get("step"), get("stepsCompleted")
-    if not isinstance(level, int):
-        level = _LEVELS.get(str(level).lower(), 30)
+    component, step, completed = get("component"), get("step"), get("stepsCompleted")
     if isinstance(completed, list):
         step = failed_step(completed)
     message = _kept(str(get("msg") or get("message") or ""))
@@ -160,7 +158,7 @@ def _of_pino(at: datetime, fields: Mapping[str, Any]) -> LogLine:
     named = get("sandboxId") or get("sandbox_id") or get("schemaName") or get("schema")
     return LogLine(
         at=at,
-        level=level,
+        level=_level(get("level")),
         component=component if isinstance(component, str) else None,
         message=message,
         error=error,
@@ -172,12 +170,12 @@ def _of_pino(at: datetime, fields: Mapping[str, Any]) -> LogLine:
 def _of_cut_off(at: datetime, text: str) -> LogLine:
     """Read what is left of a JSON line: the log driver cuts lines of more than 16 KB into several."""
     found = {name: match[1] for name, pattern in _CUT_OFF.items() if (match := pattern.search(text))}
-    if "level" not in found:
+    if not (level := found.get("level")):
         return _of_plain(at, text)
     message = _kept(found.get("msg") or text)
     return LogLine(
         at=at,
-        level=int(found["level"]),
+        level=_level(int(level) if level.isdecimal() else level),
         component=found.get("component"),
         message=message,
         sandboxes=_sandboxes(message, text[:_LONGEST]),
@@ -201,6 +199,11 @@ def _of_plain(at: datetime, text: str) -> LogLine:
         error=error,
         sandboxes=_sandboxes(message, error),
     )
+
+
+def _level(said: object) -> int:
+    """Return pino's number of a level that is a number or a word; of what is neither, info's."""
+    return said if isinstance(said, int) else _LEVELS.get(str(said).lower(), 30)
 
 
 def _kept(text: str) -> str:

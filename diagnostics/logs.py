@@ -21,6 +21,7 @@ from sandbox.text import clean
 __all__ = [
     "BINS",
     "ELSE",
+    "MOST_NAMES",
     "ErrorGroup",
     "JobRun",
     "JobRuns",
@@ -38,7 +39,8 @@ ELSE = "everything else"
 
 # What is no error is not even sent to us. Plain lines need terms: their level is a word, somewhere. Terms match inside
 # words and in JSON lines as well, so these are told apart here; terms that exclude would switch off the `?` of others.
-_PINO = "{ $.level >= 50 }"
+_WORDS = ("error", "fatal", "panic", "critical")  # as a JSON line's level; in capitals the terms find them
+_PINO = "{ ($.level >= 50)" + "".join(f' || ($.level = "{word}")' for word in _WORDS) + " }"
 _PLAIN = '?"ERROR" ?"FATAL" ?"PANIC" ?"CRITICAL" ?"Error" ?"Fatal" ?"error: " ?"Unhandled"'
 _STARTS = '"Starting sandbox cleanup job"'
 _RUNS = "{ $.CleanupDurationMs >= 0 }"
@@ -49,7 +51,7 @@ _PARTS = (
     3,
 )  # sixths of the window, from its end: few calls when all is quiet, and soon a whole part when not
 _MOST_GROUPS = 200
-_MOST_NAMES = 20  # sandboxes, and steps, that a group names
+MOST_NAMES = 20  # sandboxes, and steps, that a group names
 _SAMPLE = 300  # characters
 _FIRST_PAUSE = 0.25  # seconds, doubled each time that AWS asks to come more slowly
 
@@ -206,9 +208,9 @@ class _Tally:
             self.first = line.at
         if line.at > self.newest.at:
             self.newest = line
-        if line.sandboxes and len(self.sandboxes) < _MOST_NAMES:
+        if line.sandboxes and len(self.sandboxes) < MOST_NAMES:
             self.sandboxes.update(dict.fromkeys(line.sandboxes))
-        if line.step and len(self.steps) < _MOST_NAMES:
+        if line.step and len(self.steps) < MOST_NAMES:
             self.steps[line.step] = None
 
     def group(self, key: str) -> ErrorGroup:
@@ -221,7 +223,7 @@ class _Tally:
             sample=_sample(self.newest.text),
             component=None if other else self.newest.component,
             cause=None if other else match(self.newest.text),
-            sandboxes=tuple(self.sandboxes)[:_MOST_NAMES],
+            sandboxes=tuple(self.sandboxes)[:MOST_NAMES],
             steps=tuple(self.steps),
             histogram=tuple(self.histogram),
         )
@@ -319,10 +321,17 @@ def _parts(begin: datetime, end: datetime) -> Iterator[tuple[int, int]]:
 
 
 def _either(events: Iterable[tuple[str, Event]]) -> Iterator[Event]:
-    """Yield each error once: JSON lines that the plain terms match as well were, if errors, in the other read."""
+    """Yield each error once: JSON lines that the plain terms match as well may have been in the other read."""
     for pattern, event in events:
-        if pattern == _PINO or not event[1].startswith("{") or parse_json(event[1].strip()) is None:
+        if pattern == _PINO or not _in_other_read(event[1]):
             yield event
+
+
+def _in_other_read(text: str) -> bool:
+    """Whether a line, if it is an error, matches _PINO as well."""
+    found = parse_json(text.strip()) if text.startswith("{") else None
+    level = found.get("level") if found else None
+    return isinstance(level, int | float) or level in _WORDS
 
 
 def _run(at: datetime, text: str) -> JobRun | None:

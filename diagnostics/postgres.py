@@ -1,6 +1,7 @@
 """PostgreSQL as a patient: who is connected, who stands in a schema's way, and what the audit table says last."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ __all__ = [
     "in_the_way",
     "last_events",
     "lock_table",
+    "see_dependents",
 ]
 
 SEE_CONNECTIONS = 'psql -c "SELECT application_name, usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC"  # pg_read_all_stats'
@@ -168,3 +170,14 @@ def _without_values(query: str) -> str:
     """Return a statement, which may be cut, on one line and with `'…'` for each value in quotes."""
     told = _TOKEN.sub(lambda found: "'…'" if found["value"] else found[0], query)
     return " ".join(told.split())
+
+
+def see_dependents(schema: str) -> str:
+    """Return the command by which a person sees what rests on what is in a schema, safe to paste whatever its name."""
+    literal = "'" + schema.replace("'", "''") + "'"
+    query = (
+        "SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend AS d "
+        "JOIN pg_class AS c ON c.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        f"WHERE n.nspname = {literal}"
+    )
+    return f"psql -c {shlex.quote(query)}  # any role"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from diagnostics.alarms import pages, read_points
@@ -16,6 +17,7 @@ __all__ = [
     "SEE_INSTANCE",
     "Access",
     "Cache",
+    "Condition",
     "Instance",
     "read_access",
     "read_cache",
@@ -33,7 +35,54 @@ Events = tuple[tuple[datetime, str], ...]
 _RDS = ("AWS/RDS", "DBInstanceIdentifier")  # a metric's namespace, and the dimension that names the server
 _ELASTICACHE = ("AWS/ElastiCache", "CacheClusterId")
 _MINUTE = timedelta(minutes=1)
+_NOW = 15 * _MINUTE  # how old a metric's last point may be to be called what is: AWS publishes one a minute
 _ANYBODY = "0.0.0.0/0"
+
+_GIB = 2**30
+_SHORT_STORAGE = 0.1  # of what is allocated
+_FULL_MEMORY = 90  # percent
+
+# As AWS documents them, of RDS and ElastiCache alike; whatever else there is, such as storage-full, is down.
+_USABLE = {
+    "available",
+    "backing-up",
+    "modifying",
+    "snapshotting",
+    "storage-config-upgrade",
+    "storage-initialization",
+    "storage-optimization",
+}
+_CHANGING = {
+    "converting-to-vpc",
+    "creating",
+    "insufficient-capacity",
+    "maintenance",
+    "moving-to-vpc",
+    "rebooting",
+    "rebooting cluster nodes",
+    "renaming",
+    "resetting-master-credentials",
+    "starting",
+    "upgrading",
+}
+
+
+class Condition(StrEnum):
+    """What a server's status means for those who use it."""
+
+    USABLE = "usable"
+    """It works, whatever is being done to it."""
+    CHANGING = "changing"
+    """It may be away for minutes, and comes back by itself."""
+    DOWN = "down"
+    """It does not work, and stays so until somebody does something."""
+
+    @classmethod
+    def of(cls, status: str) -> "Condition":
+        """Read a status of RDS or ElastiCache. One that is not documented is down: somebody has to look at it."""
+        if status in _USABLE or status.startswith("configuring-"):  # monitoring, log exports, roles
+            return cls.USABLE
+        return cls.CHANGING if status in _CHANGING else cls.DOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +115,18 @@ class Instance:
             storage_gib=raw["AllocatedStorage"],
             security_groups=tuple(group["VpcSecurityGroupId"] for group in raw.get("VpcSecurityGroups", ())),
         )
+
+    @property
+    def condition(self) -> Condition:
+        """What its status means."""
+        return Condition.of(self.status)
+
+    @property
+    def short_of_storage(self) -> bool | None:
+        """Whether less than a tenth of its storage, or less than 1 GiB, is left; None where that is not known."""
+        if self.storage_left is None:
+            return None
+        return self.storage_left < _GIB * max(1, self.storage_gib * _SHORT_STORAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +177,17 @@ class Cache:
         """How many nodes it has."""
         return len(self.members)
 
+    @property
+    def condition(self) -> Condition:
+        """What its status means."""
+        return Condition.of(self.status)
+
+    @property
+    def short_of_memory(self) -> bool | None:
+        """Whether its fullest node uses more than 90 % of its memory; None where that is not known."""
+        used = self.memory_used_percent
+        return None if used is None else used > _FULL_MEMORY
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -142,7 +214,7 @@ class Access:
 
 
 def read_instance(aws: AwsReader, *, identifier: str | None, now: datetime, window: timedelta) -> Instance:
-    """Return an RDS instance, with its events and the last measurement of the last `window`.
+    """Return an RDS instance, with its events of the last `window` and what was measured within the last 15 minutes.
 
     Without an identifier it is the only PostgreSQL instance that there is. Raises Missing if there is none, ArrakisError
     if there are several; Unreachable, Throttled or Denied if it cannot be read.
@@ -154,14 +226,14 @@ def read_instance(aws: AwsReader, *, identifier: str | None, now: datetime, wind
     name = _only([instance.identifier for instance in found], "RDS instance", setting="database_instance")
     return replace(
         found[0],
-        storage_left=_last(aws, _RDS, name, "FreeStorageSpace", "Minimum", now=now, window=window),
-        connections=_last(aws, _RDS, name, "DatabaseConnections", "Maximum", now=now, window=window),
+        storage_left=_last(aws, _RDS, name, "FreeStorageSpace", "Minimum", now=now),
+        connections=_last(aws, _RDS, name, "DatabaseConnections", "Maximum", now=now),
         events=_events(aws, "rds", {name}, window=window),
     )
 
 
 def read_cache(aws: AwsReader, *, identifier: str | None, now: datetime, window: timedelta) -> Cache:
-    """Return an ElastiCache replication group or cluster, with its events and memory of the last `window`.
+    """Return an ElastiCache replication group or cluster, with its events of the last `window` and its memory now.
 
     Without an identifier it is the only one that there is, Memcached aside. Raises Missing if there is none, ArrakisError
     if there are several; Unreachable, Throttled or Denied if it cannot be read.
@@ -170,7 +242,7 @@ def read_cache(aws: AwsReader, *, identifier: str | None, now: datetime, window:
     _only([cache.identifier for cache in found], "ElastiCache group or cluster", setting="cache")
     cache = found[0]
     used = [
-        _last(aws, _ELASTICACHE, member, "DatabaseMemoryUsagePercentage", "Maximum", now=now, window=window)
+        _last(aws, _ELASTICACHE, member, "DatabaseMemoryUsagePercentage", "Maximum", now=now)
         for member in cache.members
     ]
     return replace(
@@ -239,16 +311,9 @@ def _only(names: Sequence[str], what: str, *, setting: str) -> str:
 
 
 def _last(
-    aws: AwsReader,
-    source: tuple[str, str],
-    name: str,
-    metric: str,
-    statistic: str,
-    *,
-    now: datetime,
-    window: timedelta,
+    aws: AwsReader, source: tuple[str, str], name: str, metric: str, statistic: str, *, now: datetime
 ) -> float | None:
-    """Return a metric's last value; None where it is not there or cannot be read: the server itself is known, still."""
+    """Return a metric's last value; None where it is too old or cannot be read: the server itself is known, still."""
     namespace, dimension = source
     with suppress(ArrakisError):
         points = read_points(
@@ -259,7 +324,7 @@ def _last(
             statistic=statistic,
             period=int(_MINUTE.total_seconds()),
             now=now,
-            window=window,
+            window=_NOW,
         )
         return points[-1][1] if points else None
     return None

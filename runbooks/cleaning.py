@@ -4,8 +4,10 @@ One at a time by this toolkit, or all at once by the deployed task. What rests o
 was named; a session that is in the way is named with the statement that ends it, and never ended here.
 """
 
+import shlex
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 from diagnostics.compute import TaskTarget
@@ -18,35 +20,39 @@ from sandbox.schemas import Blocker
 
 __all__ = ["existing", "propose"]
 
-Make = Callable[[str], Action]
-"""Makes an action of its id."""
-
 
 def propose(
     evidence: Evidence, *, runbook: str, via: str = "library", objects: Sequence[str] = ()
 ) -> tuple[list[Action], list[Finding]]:
-    """Return the actions, and a finding for each sandbox that is left alone.
+    """Return the actions, and a finding for the sandboxes that are left alone.
 
-    `via` is `library` or `ecs`; `objects` are those outside of a sandbox's schema that may be dropped, by name. Raises
-    ArrakisError for an object that is in nobody's way.
+    `via` is `library` or `ecs`; `objects` are those outside of a sandbox's schema that may be dropped, by name. One is dropped
+    only if its sandbox can go then. Raises ArrakisError for an object that is in nobody's way.
     """
-    named = _named(evidence, objects)
-    made: list[Make] = [*_enabling(evidence), *(_dropping(blocker) for blocker in named)]
+    _insist_on_blockers(evidence, objects)
     going: list[Behind] = []
     staying: dict[str, list[Behind]] = defaultdict(list)
     for each in evidence.behind:
         reason = _why_not(evidence, each, objects)
         (staying[reason] if reason else going).append(each)
     left = [_left_alone(alike, reason) for reason, alike in staying.items()]
-    if via == "ecs" and going:
-        task = _task(evidence)
-        if isinstance(task, Finding):
-            left.append(task)
-        else:
-            made.append(_running(evidence, task, going, token=f"{runbook}-{evidence.now:%Y%m%d%H%M%S}"))
+    hazard = _hazard(evidence, objects)
+    actions = [] if hazard else _enabling(evidence)
+    if hazard and _enabling(evidence):
+        left.append(_not_started("the schedule stays disabled", hazard))
+    actions += [_dropping(blocker) for each in going for blocker in evidence.blocking(each)]
+    if via == "library":
+        actions += [_cleaning(evidence, each) for each in going]
+    elif going and hazard:
+        left.append(_not_started("the deployed task is not run", hazard))
     elif going:
-        made += [_cleaning(evidence, each) for each in going]
-    return [make(f"a{number}") for number, make in enumerate(made, 1)], left
+        task = _task(evidence)
+        token = f"{runbook}-{evidence.now:%Y%m%d%H%M%S}"
+        if isinstance(task, TaskTarget):
+            actions.append(_running(evidence, task, going, token=token))
+        else:
+            left.append(task)
+    return [replace(action, id=f"a{number}") for number, action in enumerate(actions, 1)], left
 
 
 def existing(evidence: Evidence) -> int | None:
@@ -56,26 +62,21 @@ def existing(evidence: Evidence) -> int | None:
     return sum(row.live for row in evidence.database.value.rows)
 
 
-def _named(evidence: Evidence, objects: Sequence[str]) -> list[Blocker]:
-    """The blockers that were named on the command line, in the order in which they can be dropped."""
+def _insist_on_blockers(evidence: Evidence, objects: Sequence[str]) -> None:
+    """Raise ArrakisError for an object that was named and is in nobody's way, or that nobody can tell of."""
     if not objects:
-        return []
-    if isinstance(evidence.blockers, Unknown):
-        raise ArrakisError(
-            f"cannot tell what rests on the schemas: {evidence.blockers.reason}", hint=evidence.blockers.hint
-        )
-    found = [blocker for blocker in evidence.blockers.value if blocker.name in objects]
-    names = [blocker.name for blocker in evidence.blockers.value]
+        return
+    for name in ("database", "blockers"):
+        if isinstance(fact := getattr(evidence, name), Unknown):
+            raise ArrakisError(f"cannot tell what rests on the schemas: {fact.reason}", hint=fact.hint)
+    found = {blocker.name: blocker for each in evidence.behind for blocker in evidence.blocking(each)}
     for name in objects:
-        if name not in names:
-            near = get_close_matches(name, names, 1) or names
+        if name not in found:
+            near = get_close_matches(name, found, 1) or list(found)
             hint = f"did you mean {', '.join(near)}?" if near else "nothing is in the way"
             raise ArrakisError(f"no object {name!r} rests on a schema that should go", hint=hint)
-    if stuck := [blocker for blocker in found if not blocker.statement]:
-        raise ArrakisError(
-            f"no statement drops {stuck[0].kind} {stuck[0].name} safely", hint="clear it by hand"
-        )
-    return found
+        if not found[name].statement:
+            raise ArrakisError(f"no statement drops {found[name].described} safely", hint="clear it by hand")
 
 
 def _why_not(evidence: Evidence, each: Behind, objects: Sequence[str]) -> str | None:
@@ -84,18 +85,49 @@ def _why_not(evidence: Evidence, each: Behind, objects: Sequence[str]) -> str | 
         fact = getattr(evidence, what)
         if isinstance(fact, Unknown):
             return f"cannot tell whether all of it could go: {what} unknown ({fact.reason})"
+    if denied := [name for name in each.schemas if name in _not_ours(evidence)]:
+        return f"this role may not drop {', '.join(denied)}: use its owner's DATABASE_URL"
     resting = [blocker for blocker in evidence.blocking(each) if blocker.name not in objects]
     if resting:
-        first = resting[0]
-        how = (
-            f"{first.statement} or rb-sb-002 --drop-object {first.name}"
-            if first.statement
-            else "clear it by hand"
-        )
-        return f"{first.kind} {first.name} rests on its schema: {how}"
+        return "; ".join(map(_clearing, resting))
     if holders := evidence.holding(each):
-        return f"session {holders[0].pid} of {holders[0].user} {holders[0].how}: {holders[0].statement}"
+        return "; ".join(
+            f"session {held.pid} of {held.user} {held.how}: {held.statement}" for held in holders
+        )
     return None
+
+
+def _clearing(blocker: Blocker) -> str:
+    how = "clear it by hand"
+    if blocker.statement:
+        how = f"{blocker.statement} or rb-sb-002 --drop-object {shlex.quote(blocker.name)}"
+    return f"{blocker.kind} {blocker.name} rests on its schema: {how}"
+
+
+def _hazard(evidence: Evidence, objects: Sequence[str]) -> str | None:
+    """Why the deployed job must not be let loose now, or None: it asks nobody, and drops with CASCADE whatever is due."""
+    if isinstance(evidence.blockers, Unknown):
+        return f"cannot tell what its CASCADE would take along: {evidence.blockers.reason}"
+    due = [blocker for each in evidence.over for blocker in evidence.blocking(each)]
+    if resting := [blocker for blocker in due if blocker.name not in objects]:
+        return f"its CASCADE would take along {', '.join(f'{each.kind} {each.name}' for each in resting)}"
+    targets = evidence.rule.value.targets if isinstance(evidence.rule, Known) and evidence.rule.value else ()
+    if any("CLEANUP_ORPHANED" in str(target.overrides) for target in targets):
+        return "it is told to clean up orphans, and takes live sandboxes for such"
+    return None
+
+
+def _not_started(what: str, hazard: str) -> Finding:
+    unknown = hazard.startswith("cannot tell")
+    return Finding(
+        check="left alone",
+        severity=Severity.UNKNOWN if unknown else Severity.WARNING,
+        summary=f"{what}: {hazard}",
+    )
+
+
+def _not_ours(evidence: Evidence) -> tuple[str, ...]:
+    return evidence.database.value.not_ours if isinstance(evidence.database, Known) else ()
 
 
 def _left_alone(alike: Sequence[Behind], reason: str) -> Finding:
@@ -110,27 +142,27 @@ def _left_alone(alike: Sequence[Behind], reason: str) -> Finding:
     )
 
 
-def _enabling(evidence: Evidence) -> list[Make]:
+def _enabling(evidence: Evidence) -> list[Action]:
     """The schedule, if it is known to be disabled."""
     if not isinstance(evidence.rule, Known) or evidence.rule.value is None or evidence.rule.value.enabled:
         return []
     name = evidence.rule.value.name
     return [
-        lambda action_id: Action(
-            id=action_id,
+        Action(
+            id="",
             verb="enable rule",
             resource=Resource(kind="rule", id=name),
             before={"name": name, "enabled": False},
             after={"enabled": True},
-            reason="it starts the clean-up, and is disabled",
+            reason=f"it is disabled; its next run takes away what is due, now {len(evidence.over)} sandboxes",
             reversibility=Reversibility.REVERSIBLE,
         )
     ]
 
 
-def _dropping(blocker: Blocker) -> Make:
-    return lambda action_id: Action(
-        id=action_id,
+def _dropping(blocker: Blocker) -> Action:
+    return Action(
+        id="",
         verb="drop object",
         resource=Resource(kind=blocker.kind, id=blocker.name),
         before={
@@ -145,11 +177,11 @@ def _dropping(blocker: Blocker) -> Make:
     )
 
 
-def _cleaning(evidence: Evidence, each: Behind) -> Make:
+def _cleaning(evidence: Evidence, each: Behind) -> Action:
     assert isinstance(evidence.database, Known)  # it told who is behind
     late = span(evidence.database.value.now - each.since)
-    return lambda action_id: Action(
-        id=action_id,
+    return Action(
+        id="",
         verb="clean up sandbox",
         resource=Resource(kind="sandbox", id=each.row.name),
         before={
@@ -159,41 +191,47 @@ def _cleaning(evidence: Evidence, each: Behind) -> Make:
             "schemas": list(each.schemas),
         },
         after={},
-        reason=f"it is {each.row.status}, over since {late}",
+        reason=f"it is {each.row.status}, over for {late}",
         reversibility=Reversibility.IRREVERSIBLE,
     )
 
 
 def _task(evidence: Evidence) -> TaskTarget | Finding:
     """The task that the schedule starts, or why it cannot be run."""
-    rule = evidence.rule
-    if isinstance(rule, Known) and rule.value and rule.value.targets:
-        return rule.value.targets[0]
-    reason = rule.reason if isinstance(rule, Unknown) else f"{evidence.stack.cleanup_rule} starts no ECS task"
-    return Finding(
-        check="left alone",
-        severity=Severity.UNKNOWN if isinstance(rule, Unknown) else Severity.WARNING,
-        summary=f"the deployed task is not run: nobody can tell how it is started: {reason}",
-    )
+    stack, rule = evidence.stack, evidence.rule
+    if isinstance(rule, Unknown):
+        severity, reason = Severity.UNKNOWN, rule.reason
+    else:
+        targets = rule.value.targets if rule.value else ()
+        mine = [target for target in targets if target.family == stack.cleanup_family]
+        if len(mine) == 1:
+            return mine[0]
+        severity, reason = (
+            Severity.WARNING,
+            f"{stack.cleanup_rule} has {len(mine)} targets that run {stack.cleanup_family}",
+        )
+    summary = f"the deployed task is not run: nobody can tell how it is started: {reason}"
+    return Finding(check="left alone", severity=severity, summary=summary)
 
 
-def _running(evidence: Evidence, task: TaskTarget, going: Sequence[Behind], *, token: str) -> Make:
-    return lambda action_id: Action(
-        id=action_id,
+def _running(evidence: Evidence, task: TaskTarget, going: Sequence[Behind], *, token: str) -> Action:
+    return Action(
+        id="",
         verb="run clean-up task",
         resource=Resource(kind="task", id=evidence.stack.cleanup_family),
         before={
             "token": token,
+            "planned_at": evidence.now.isoformat(),
+            "rule": evidence.stack.cleanup_rule,
             "family": evidence.stack.cleanup_family,
             "cluster": task.cluster,
             "task_definition": task.task_definition,
-            "launch_type": task.launch_type,
-            "capacity": list(task.capacity),
             "network": dict(task.network),
-            "overrides": dict(task.overrides),
-            "sandboxes": [each.row.name for each in going],
+            "sandboxes": {str(each.row.id): each.row.name for each in going},
         },
         after={},
-        reason=f"it takes away the {len(going)} sandboxes that are over, and whatever else is due by then",
+        reason="it takes away "
+        + ", ".join(each.row.name for each in going)
+        + ", and whatever else is due by then",
         reversibility=Reversibility.IRREVERSIBLE,
     )

@@ -4,7 +4,7 @@ Pure: facts in, findings out. Each names the command by which a person sees the 
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from diagnostics import alarms, compute, servers
@@ -12,12 +12,14 @@ from diagnostics.alarms import Alarm
 from diagnostics.compute import Rule, Service, TaskRun
 from diagnostics.logs import ErrorGroup, JobRuns, LogReport
 from diagnostics.reach import Reach
-from diagnostics.servers import Access, Cache, Instance
+from diagnostics.servers import Access, Cache, Condition, Instance
 from diagnostics.stack import Stack
 from runbooks.engine.model import Finding, Resource, Severity
 from sandbox.facts import Fact, Unknown
 
 __all__ = [
+    "MISSED",
+    "SEE_LOG",
     "access_finding",
     "alarm_finding",
     "cache_finding",
@@ -33,10 +35,11 @@ __all__ = [
     "unknown",
 ]
 
-_SEE_LOG = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.level >= 50 }}'  # logs:FilterLogEvents"
+SEE_LOG = "aws logs filter-log-events --log-group-name {name} --start-time $(date -d '6 hours ago' +%s000)  # logs:FilterLogEvents"
 _SEE_RUNS = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.CleanupDurationMs >= 0 }}'  # logs:FilterLogEvents"
-_LITTLE_STORAGE = 0.10  # of what is allocated
-_MUCH_MEMORY = 90.0  # per cent
+MISSED = timedelta(minutes=45)
+"""Three runs of the schedule: a job that was not started for longer is missed."""
+
 _SHOWN = 3  # events or tasks that are told
 
 
@@ -92,7 +95,7 @@ def _alarm_details(alarm: Alarm) -> list[str]:
 
 def coverage_finding(fact: Fact[LogReport], stack: Stack) -> Finding:
     """Say which part of the log was read, and how many errors are in it."""
-    source = _SEE_LOG.format(name=stack.cleanup_logs)
+    source = SEE_LOG.format(name=stack.cleanup_logs)
     if isinstance(fact, Unknown):
         return unknown("log", fact, source=source)
     report = fact.value
@@ -128,7 +131,7 @@ def error_finding(
             "window": f"{report.begin:%H:%M}–{report.end:%H:%M} UTC",
             "details": details,
         },
-        source=_SEE_LOG.format(name=report.log_group),
+        source=SEE_LOG.format(name=report.log_group),
     )
 
 
@@ -205,26 +208,33 @@ def service_finding(fact: Fact[Service | None], stack: Stack) -> Finding:
     )
 
 
-def runs_finding(fact: Fact[JobRuns], stack: Stack) -> Finding:
-    """Say when the clean-up job ran last and what it did, by its own log."""
+def runs_finding(fact: Fact[JobRuns], stack: Stack, *, now: datetime) -> Finding:
+    """Say when the clean-up job ran last and what it did, by its own log; whether it did run at all."""
     source = _SEE_RUNS.format(name=stack.cleanup_logs)
     if isinstance(fact, Unknown):
         return unknown("runs", fact, source=source)
     runs = fact.value
+    severity = Severity.OK if runs.complete else Severity.UNKNOWN
+    cut = "" if runs.complete else f" ({runs.coverage})"
     if not runs.starts:
-        summary = "the log has no start of the clean-up job"
-        severity = Severity.WARNING if runs.complete else Severity.UNKNOWN
+        summary = f"the log has no start of the clean-up job{cut}"
+        severity = Severity.WARNING if runs.complete else severity
         return Finding(check="runs", severity=severity, summary=summary, source=source)
+    if now - runs.starts[-1] > MISSED:
+        severity = Severity.WARNING
     done = sum(run.cleaned for run in runs.runs)
     failed = sum(run.failed for run in runs.runs)
     told = f"{len(runs.runs)} of them said what they did: {done} cleaned up, {failed} failed"
-    summary = f"clean-up job: {len(runs.starts)} starts, the last at {runs.starts[-1]:%H:%M} UTC; {told}"
-    return Finding(check="runs", severity=Severity.OK, summary=summary, source=source)
+    last = f"the last {span(now - runs.starts[-1])} ago, at {runs.starts[-1]:%H:%M} UTC"
+    summary = f"clean-up job: {len(runs.starts)} starts, {last}; {told}{cut}"
+    return Finding(check="runs", severity=severity, summary=summary, source=source)
 
 
-def reach_finding(name: str, seen: Reach, *, source: str) -> Finding:
-    """Say that a server answers from here, and how fast."""
-    summary = f"{name} at {seen.host} answers from here in {seen.answered_ms:.0f} ms"
+def reach_finding(name: str, fact: Fact[Reach], *, source: str) -> Finding:
+    """Say whether a server answers from here, and how fast."""
+    if isinstance(fact, Unknown):
+        return unknown(name, fact, source=source)
+    summary = f"{name} at {fact.value.host} answers from here in {fact.value.answered_ms:.0f} ms"
     return Finding(check=name, severity=Severity.OK, summary=summary, source=source)
 
 
@@ -238,11 +248,9 @@ def instance_finding(fact: Fact[Instance]) -> Finding:
         f"{left / 2**30:.1f} of {seen.storage_gib} GiB left" if left is not None else "storage left unknown"
     )
     used = f"{seen.connections:.0f} connections" if seen.connections is not None else "connections unknown"
-    little = left is not None and left < seen.storage_gib * 2**30 * _LITTLE_STORAGE
-    severity = Severity.OK if seen.status == "available" else Severity.CRITICAL
     return Finding(
         check="RDS",
-        severity=max((severity, Severity.WARNING), key=_BADNESS.index) if little else severity,
+        severity=_severity(seen.condition, short=seen.short_of_storage),
         summary=f"RDS instance {seen.identifier} is {seen.status}: {storage}, {used}",
         resource=Resource(kind="instance", id=seen.identifier),
         evidence={"details": _events(seen.events)},
@@ -253,30 +261,30 @@ def instance_finding(fact: Fact[Instance]) -> Finding:
 def cache_finding(fact: Fact[Cache]) -> Finding:
     """Say how ElastiCache says that Redis is."""
     if isinstance(fact, Unknown):
-        return unknown("ElastiCache", fact, source=servers.SEE_CACHE.format(identifier="ID"))
+        return unknown("ElastiCache", fact, source=servers.SEE_CACHE)
     seen = fact.value
     memory = seen.memory_used_percent
     used = f"{memory:.0f} % of its memory used" if memory is not None else "memory used unknown"
-    severity = Severity.OK if seen.status == "available" else Severity.CRITICAL
-    full = memory is not None and memory > _MUCH_MEMORY
     return Finding(
         check="ElastiCache",
-        severity=max((severity, Severity.WARNING), key=_BADNESS.index) if full else severity,
+        severity=_severity(seen.condition, short=seen.short_of_memory),
         summary=f"ElastiCache {seen.identifier} is {seen.status}: nodes: {seen.nodes}, {used}",
         resource=Resource(kind="cache", id=seen.identifier),
         evidence={"details": _events(seen.events)},
-        source=servers.SEE_CACHE.format(identifier=seen.identifier),
+        source=servers.SEE_CACHE,
     )
 
 
-def access_finding(name: str, fact: Fact[Access], groups: Sequence[str]) -> Finding:
-    """Say whether a server's security groups let the clean-up's task reach it."""
+def access_finding(name: str, fact: Fact[Access], groups: Sequence[str], *, proven: bool) -> Finding:
+    """Say whether a server's security groups let the clean-up's task reach it; `proven`: it has just done so."""
     check = f"{name} access"
     source = servers.SEE_ACCESS.format(groups=" ".join(groups)) if groups else ""
     if isinstance(fact, Unknown):
         return unknown(check, fact, source=source)
-    severity = {True: Severity.OK, False: Severity.CRITICAL, None: Severity.OK}[fact.value.allowed]
     summary = f"{name}, from the clean-up's task: {fact.value.how}"
+    severity = {True: Severity.OK, False: Severity.CRITICAL, None: Severity.UNKNOWN}[fact.value.allowed]
+    if fact.value.allowed is None and proven:
+        severity, summary = Severity.OK, f"{summary}; but the job has just been there"
     return Finding(check=check, severity=severity, summary=summary, source=source)
 
 
@@ -289,7 +297,11 @@ def span(duration: timedelta) -> str:
     return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} d"
 
 
-_BADNESS = (Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL)
+def _severity(condition: Condition, *, short: bool | None) -> Severity:
+    """How bad a managed server's condition is; one that is usable and short of room is a warning."""
+    if condition is Condition.USABLE:
+        return Severity.WARNING if short else Severity.OK
+    return Severity.WARNING if condition is Condition.CHANGING else Severity.CRITICAL
 
 
 def _events(events: tuple[tuple[Any, str], ...] | None) -> list[str]:

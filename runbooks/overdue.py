@@ -12,7 +12,7 @@ from uuid import UUID
 
 from diagnostics.alarms import Alarm, read_alarm
 from diagnostics.compute import Rule, Service, TaskRun, read_rule, read_service, read_tasks
-from diagnostics.logs import JobRuns, LogReport, read_errors, read_runs
+from diagnostics.logs import ErrorGroup, JobRuns, LogReport, read_errors, read_runs
 from diagnostics.postgres import (
     AuditEntry,
     Connections,
@@ -31,7 +31,8 @@ from sandbox import cleanup, registry, schemas
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.facts import gather as gather_facts
 from sandbox.model import Sandbox, Status
-from sandbox.ports import SqlSnapshot
+from sandbox.naming import same_sandbox
+from sandbox.ports import APPLICATION, SqlSnapshot
 from sandbox.schemas import Blocker
 
 __all__ = ["GRACE", "Behind", "Database", "Evidence", "gather"]
@@ -45,22 +46,24 @@ WINDOW = timedelta(hours=6)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behind:
-    """A sandbox that should be gone: since when, what it has, and what was last written down about it."""
+    """A sandbox that is over and still there: since when, whether for longer than two runs of the job, what it has, and
+    what was last written down about it.
+    """
 
     row: Sandbox
     since: datetime
+    late: bool
     schemas: tuple[str, ...]
     last: AuditEntry | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """What the database says at one moment, its `now`: the rows, who is behind, what this role may not drop, the limits."""
+    """What the database says at one moment, its `now`: the rows, which are over, what this role may not drop, the limits."""
 
     now: datetime
     rows: tuple[Sandbox, ...]
-    behind: tuple[Behind, ...]
-    fresh: int
+    over: tuple[Behind, ...]
     not_ours: tuple[str, ...]
     connections: Connections
     locks: LockTable
@@ -89,9 +92,29 @@ class Evidence:
     redis_access: Fact[Access]
 
     @property
+    def over(self) -> tuple[Behind, ...]:
+        """The sandboxes that are over and still there; none where the database does not tell."""
+        return self.database.value.over if isinstance(self.database, Known) else ()
+
+    @property
     def behind(self) -> tuple[Behind, ...]:
-        """The sandboxes that should be gone; none where the database does not tell."""
-        return self.database.value.behind if isinstance(self.database, Known) else ()
+        """Those among them that should be gone by now: late ones, and younger ones that something is in the way of."""
+        return tuple(each for each in self.over if each.late or self._in_trouble(each))
+
+    @property
+    def fresh(self) -> int:
+        """How many of them are the job's next run's."""
+        return len(self.over) - len(self.behind)
+
+    def logged(self, each: Behind) -> tuple[ErrorGroup, ...]:
+        """The errors of the log that name a sandbox, under whichever spelling of its id."""
+        groups = self.errors.value.groups if isinstance(self.errors, Known) else ()
+        mine = str(each.row.id)
+        return tuple(group for group in groups if any(same_sandbox(name, mine) for name in group.sandboxes))
+
+    def _in_trouble(self, each: Behind) -> bool:
+        told = any(group.last >= each.since for group in self.logged(each))
+        return told or bool(self.blocking(each) or self.holding(each))
 
     def blocking(self, each: Behind) -> tuple[Blocker, ...]:
         """What elsewhere rests on a sandbox's schemas."""
@@ -99,8 +122,9 @@ class Evidence:
         return tuple(blocker for blocker in found if blocker.schema in each.schemas)
 
     def holding(self, each: Behind) -> tuple[InTheWay, ...]:
-        """Who holds or awaits a lock on a sandbox's schemas, or holds its row."""
-        found = self.holders.value if isinstance(self.holders, Known) else ()
+        """Who holds or awaits a lock on a sandbox's schemas, or holds its row. This toolkit and gaib let go by themselves."""
+        known = self.holders.value if isinstance(self.holders, Known) else ()
+        found = [holder for holder in known if holder.application != APPLICATION]
         return tuple(
             holder for holder in found if holder.schema in each.schemas or holder.sandbox == each.row.id
         )
@@ -109,16 +133,16 @@ class Evidence:
 def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, alarm: str) -> Evidence:
     """Read everything side by side; then, of the servers that were found, who may reach them. Bounded by `deadline` s."""
     aws, begin = readers.aws, now - WINDOW
-    budget = deadline * 0.6
+    budget = deadline * 0.55
 
     def blockers() -> tuple[Blocker, ...]:
         with readers.sql.snapshot() as snapshot:
-            found = _behind(snapshot, registry.now(snapshot))
+            found = _over(snapshot, registry.now(snapshot))
             return tuple(schemas.blockers(snapshot, [name for each in found for name in each.schemas]))
 
     def holders() -> tuple[InTheWay, ...]:
         with readers.sql.snapshot() as snapshot:
-            found = _behind(snapshot, registry.now(snapshot))
+            found = _over(snapshot, registry.now(snapshot))
             names, ids = [name for each in found for name in each.schemas], [each.row.id for each in found]
             return tuple(in_the_way(snapshot, names, sandboxes=ids, tag=readers.tag))
 
@@ -137,34 +161,32 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, al
         "instance": lambda: read_instance(aws, identifier=stack.database_instance, now=now, window=WINDOW),
         "cache": lambda: read_cache(aws, identifier=stack.cache, now=now, window=WINDOW),
     }
-    seen = gather_facts(probes, deadline=deadline * 0.75)
-    return Evidence(now=now, stack=stack, **seen, **_access(readers, seen, deadline=deadline * 0.25))
+    seen = gather_facts(probes, deadline=deadline * 0.65)
+    return Evidence(now=now, stack=stack, **seen, **_access(readers, seen, deadline=deadline * 0.35))
 
 
 def _database(readers: Readers) -> Database:
     with readers.sql.snapshot() as snapshot:
         now = registry.now(snapshot)
-        found = _behind(snapshot, now)
-        late = [each for each in found if now - each.since > GRACE]
+        found = _over(snapshot, now)
         return Database(
             now=now,
             rows=tuple(registry.roster(snapshot).rows),
-            behind=tuple(late),
-            fresh=len(found) - len(late),
+            over=tuple(found),
             not_ours=tuple(schemas.not_ours(snapshot, [name for each in found for name in each.schemas])),
             connections=connections(snapshot),
             locks=lock_table(snapshot),
         )
 
 
-def _behind(snapshot: SqlSnapshot, now: datetime) -> list[Behind]:
+def _over(snapshot: SqlSnapshot, now: datetime) -> list[Behind]:
     """Those that are over, that somebody began to destroy and left, and destroyed ones whose keys were left."""
     due = {row.id: row for row in cleanup.due_at(snapshot, now)}
     begun = registry.listing(snapshot, owner=None, statuses=[Status.DESTROYING])
     rows = {**{row.id: row for row in (*begun, *registry.unfinished(snapshot))}, **due}
     events: Mapping[UUID, AuditEntry] = last_events(snapshot, list(rows))
     owned = _owned_schemas(snapshot) if rows else {}
-    found = [_seen(row, tuple(owned.get(row.id, ())), events.get(row.id)) for row in rows.values()]
+    found = [_seen(row, now, tuple(owned.get(row.id, ())), events.get(row.id)) for row in rows.values()]
     return sorted(found, key=lambda each: (each.since, each.row.name))
 
 
@@ -179,7 +201,7 @@ def _owned_schemas(snapshot: SqlSnapshot) -> Mapping[UUID, list[str]]:
     return owned
 
 
-def _seen(row: Sandbox, names: tuple[str, ...], last: AuditEntry | None) -> Behind:
+def _seen(row: Sandbox, now: datetime, names: tuple[str, ...], last: AuditEntry | None) -> Behind:
     """Since when it should be gone: its end, or the moment when somebody began to take it away or left it half made."""
     touched = last.at if last else row.created_at
     since = {
@@ -188,7 +210,8 @@ def _seen(row: Sandbox, names: tuple[str, ...], last: AuditEntry | None) -> Behi
         Status.RUNNING: row.expires_at,
         Status.EXPIRED: row.expires_at,
     }.get(row.status)
-    return Behind(row=row, since=since or touched, schemas=names, last=last)
+    since = since or touched
+    return Behind(row=row, since=since, late=now - since > GRACE, schemas=names, last=last)
 
 
 def _access(readers: Readers, seen: Mapping[str, Any], *, deadline: float) -> dict[str, Any]:

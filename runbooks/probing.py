@@ -12,9 +12,15 @@ from sandbox.facts import Fact, Known, Unknown
 __all__ = ["Answer", "probed"]
 
 _FEW_CONNECTIONS = 3
-_LITTLE_STORAGE = 2**30  # bytes
 _MUCH_LOCKED = 0.8  # of the lock table
-_MUCH_MEMORY = 95.0  # per cent
+_OVER_WHEN_IT_ANSWERS = (
+    "postgres-refused",
+    "postgres-silent",
+    "postgres-restarting",
+    "redis-refused",
+    "redis-silent",
+    "redis-loading",
+)
 
 
 class Answer(StrEnum):
@@ -30,21 +36,42 @@ Probed = tuple[Answer, str]
 
 
 def probed(cause: Cause, evidence: Evidence) -> Probed:
-    """Return what the cause's probe says now."""
+    """Return what the cause's probe says now. A probe rules out no more than it has looked at."""
     test = _TESTS.get(cause.probe)
-    return test(evidence) if test else (Answer.UNKNOWN, f"no probe here sees it; {cause.check}")
+    return test(cause, evidence) if test else (Answer.UNKNOWN, f"no probe here sees it; {cause.check}")
 
 
-def _answers(name: str, fact: Fact[Any]) -> Probed:
-    if isinstance(fact, Unknown):
-        return Answer.CONFIRMED, f"{name} does not answer here either: {fact.reason}"
-    return Answer.RULED_OUT, f"{name} answers from here"
+def _server(name: str) -> Callable[[Cause, Evidence], Probed]:
+    """Return the test of a server: that it answers rules out that it does not, and nothing else."""
+
+    def answers(cause: Cause, evidence: Evidence) -> Probed:
+        fact: Fact[Any] = getattr(evidence, name)
+        if isinstance(fact, Unknown):
+            same = causes.match(fact.reason)
+            alike = cause.step_only or (same is not None and same.probe is cause.probe)
+            answer = Answer.CONFIRMED if alike else Answer.UNKNOWN
+            return answer, f"from here it is: {fact.reason}"
+        if cause.step_only or cause.key in _OVER_WHEN_IT_ANSWERS:
+            return Answer.RULED_OUT, f"{fact.value.system} answers from here"
+        return (
+            Answer.UNKNOWN,
+            f"{fact.value.system} answers from here, which says nothing about this; {cause.check}",
+        )
+
+    return answers
 
 
-def _connections(evidence: Evidence) -> Probed:
+def _from_here(cause: Cause, evidence: Evidence) -> Probed:
+    """A login or a network: the task's own are another, but what fails here in the same way is confirmed."""
+    for fact in (evidence.postgres, evidence.redis):
+        if isinstance(fact, Unknown) and causes.match(fact.reason) == cause:
+            return Answer.CONFIRMED, f"from here it is the same: {fact.reason}"
+    return Answer.UNKNOWN, "the task's own address and login may differ from those used here"
+
+
+def _connections(cause: Cause, evidence: Evidence) -> Probed:
     if not isinstance(evidence.database, Known):
-        refused = causes.match(evidence.postgres.reason) if isinstance(evidence.postgres, Unknown) else None
-        if refused and refused.probe is Probe.CONNECTIONS:
+        if isinstance(evidence.postgres, Unknown) and causes.match(evidence.postgres.reason) == cause:
             return Answer.CONFIRMED, "we are turned away as well"
         return Answer.UNKNOWN, "the database does not tell how many are used"
     seen = evidence.database.value.connections
@@ -52,7 +79,7 @@ def _connections(evidence: Evidence) -> Probed:
     return (Answer.CONFIRMED if seen.left <= _FEW_CONNECTIONS else Answer.RULED_OUT), used
 
 
-def _blockers(evidence: Evidence) -> Probed:
+def _blockers(cause: Cause, evidence: Evidence) -> Probed:
     if not isinstance(evidence.blockers, Known) or not isinstance(evidence.database, Known):
         return Answer.UNKNOWN, "nobody can tell what rests on the schemas"
     if any(evidence.blocking(each) for each in evidence.behind):
@@ -60,7 +87,7 @@ def _blockers(evidence: Evidence) -> Probed:
     return Answer.RULED_OUT, "nothing elsewhere rests on a schema of those that are over"
 
 
-def _locks(evidence: Evidence) -> Probed:
+def _locks(cause: Cause, evidence: Evidence) -> Probed:
     if not isinstance(evidence.holders, Known) or not isinstance(evidence.database, Known):
         return Answer.UNKNOWN, "nobody can tell who holds the schemas"
     if any(evidence.holding(each) for each in evidence.behind):
@@ -68,30 +95,23 @@ def _locks(evidence: Evidence) -> Probed:
     return Answer.RULED_OUT, "no session holds a schema of those that are over"
 
 
-def _disk(evidence: Evidence) -> Probed:
-    left = evidence.instance.value.storage_left if isinstance(evidence.instance, Known) else None
-    if left is None:
+def _disk(cause: Cause, evidence: Evidence) -> Probed:
+    seen = evidence.instance.value if isinstance(evidence.instance, Known) else None
+    if seen is None or seen.short_of_storage is None or seen.storage_left is None:
         return Answer.UNKNOWN, "the storage that is left is not known"
-    told = f"{left / 2**30:.1f} GiB of storage are left"
-    return (Answer.CONFIRMED if left < _LITTLE_STORAGE else Answer.RULED_OUT), told
+    told = f"{seen.storage_left / 2**30:.1f} of {seen.storage_gib} GiB of storage are left"
+    return (Answer.CONFIRMED if seen.short_of_storage else Answer.RULED_OUT), told
 
 
-def _memory(evidence: Evidence) -> Probed:
-    used = evidence.cache.value.memory_used_percent if isinstance(evidence.cache, Known) else None
-    if used is None:
+def _memory(cause: Cause, evidence: Evidence) -> Probed:
+    seen = evidence.cache.value if isinstance(evidence.cache, Known) else None
+    if seen is None or seen.short_of_memory is None:
         return Answer.UNKNOWN, "how full Redis is, is not known"
-    return (
-        Answer.CONFIRMED if used > _MUCH_MEMORY else Answer.RULED_OUT
-    ), f"{used:.0f} % of its memory is used"
+    told = f"{seen.memory_used_percent:.0f} % of its memory is used"
+    return (Answer.CONFIRMED if seen.short_of_memory else Answer.RULED_OUT), told
 
 
-def _migration(evidence: Evidence) -> Probed:
-    if isinstance(evidence.database, Known):
-        return Answer.RULED_OUT, "the control tables are there"
-    return Answer.UNKNOWN, "the database could not be read"
-
-
-def _registry(evidence: Evidence) -> Probed:
+def _registry(cause: Cause, evidence: Evidence) -> Probed:
     if not isinstance(evidence.database, Known):
         return Answer.UNKNOWN, "the database could not be read"
     if evidence.behind:
@@ -99,26 +119,24 @@ def _registry(evidence: Evidence) -> Probed:
     return Answer.RULED_OUT, "no sandbox is left that should be gone"
 
 
-def _tasks(evidence: Evidence) -> Probed:
+def _tasks(cause: Cause, evidence: Evidence) -> Probed:
     ended = [task for task in evidence.tasks.value if task.ended] if isinstance(evidence.tasks, Known) else []
     if not ended:
         return Answer.UNKNOWN, "ECS knows of no task that has ended within the last hour"
-    return (
-        (Answer.CONFIRMED, ended[0].failure)
-        if ended[0].failed
-        else (Answer.RULED_OUT, "the last task ended well")
-    )
+    if ended[0].failed:
+        return Answer.CONFIRMED, ended[0].failure
+    return Answer.RULED_OUT, "the last task ended well"
 
 
-def _rights(evidence: Evidence) -> Probed:
-    if not isinstance(evidence.database, Known):
-        return Answer.UNKNOWN, "the database could not be read"
+def _rights(cause: Cause, evidence: Evidence) -> Probed:
+    if cause.key != "rights" or not isinstance(evidence.database, Known):
+        return Answer.UNKNOWN, f"no probe here sees it; {cause.check}"
     if names := evidence.database.value.not_ours:
-        return Answer.CONFIRMED, f"the role used here may not drop {', '.join(names)}"
+        return Answer.CONFIRMED, f"the role used here may not drop {', '.join(names)} either"
     return Answer.UNKNOWN, "the role used here may drop what should go; is the task's the same?"
 
 
-def _lock_table(evidence: Evidence) -> Probed:
+def _lock_table(cause: Cause, evidence: Evidence) -> Probed:
     if not isinstance(evidence.database, Known):
         return Answer.UNKNOWN, "the database could not be read"
     locks = evidence.database.value.locks
@@ -126,28 +144,18 @@ def _lock_table(evidence: Evidence) -> Probed:
     return (Answer.CONFIRMED if full else Answer.RULED_OUT), f"{locks.used} of {locks.room} locks are held"
 
 
-def _from_here(evidence: Evidence) -> Probed:
-    if isinstance(evidence.postgres, Known) and isinstance(evidence.redis, Known):
-        return (
-            Answer.UNKNOWN,
-            "from here the servers answer this login; the task's address and login may differ",
-        )
-    return Answer.CONFIRMED, "from here it is no different"
-
-
-_TESTS: Mapping[Probe, Callable[[Evidence], Probed]] = {
-    Probe.POSTGRES: lambda evidence: _answers("PostgreSQL", evidence.postgres),
-    Probe.REDIS: lambda evidence: _answers("Redis", evidence.redis),
+_TESTS: Mapping[Probe, Callable[[Cause, Evidence], Probed]] = {
+    Probe.POSTGRES: _server("postgres"),
+    Probe.REDIS: _server("redis"),
+    Probe.LOGIN: _from_here,
+    Probe.NETWORK: _from_here,
     Probe.CONNECTIONS: _connections,
     Probe.BLOCKERS: _blockers,
     Probe.LOCKS: _locks,
+    Probe.LOCK_TABLE: _lock_table,
     Probe.DISK: _disk,
     Probe.CACHE_MEMORY: _memory,
-    Probe.MIGRATION: _migration,
     Probe.RIGHTS: _rights,
-    Probe.LOCK_TABLE: _lock_table,
-    Probe.LOGIN: _from_here,
-    Probe.NETWORK: _from_here,
     Probe.REGISTRY: _registry,
     Probe.TASK: _tasks,
 }

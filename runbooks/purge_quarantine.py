@@ -14,7 +14,7 @@ from runbooks.engine.systems import Readers
 from runbooks.findings import unknown
 from runbooks.remedies import remedies
 from sandbox import keyspace, registry, schemas
-from sandbox.facts import Fact, Known, Unknown
+from sandbox.facts import Fact, Known, Unknown, insist
 from sandbox.facts import gather as gather_facts
 from sandbox.keyspace import Parked, Survey
 from sandbox.model import Schema
@@ -51,7 +51,9 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) ->
             return Database(schemas=tuple(schemas.census(snapshot)), live=live)
 
     probes = {"database": database, "keys": lambda: keyspace.survey(readers.keys)}
-    return Facts(now=now, **gather_facts(probes, deadline=deadline))
+    seen = gather_facts(probes, deadline=deadline)
+    insist(seen["database"])
+    return Facts(now=now, **seen)
 
 
 def diagnose(facts: Facts) -> list[Finding]:

@@ -40,7 +40,6 @@ SOON = timedelta(hours=24)
 
 ENOUGH = 20  # rows that a suggestion has to rest on
 _SHOWN = 8  # owners and statuses that are told
-_DEFAULT_TTL = timedelta(hours=24)
 
 _SEE_COUNT = 'psql -c "SELECT status, owner, count(*) FROM public.sandboxes GROUP BY 1, 2 ORDER BY 3 DESC"'
 _SEE_OVER = "psql -c \"SELECT * FROM public.sandboxes WHERE status = 'expired' OR expires_at < now()\""
@@ -55,12 +54,18 @@ def diagnose(evidence: Evidence) -> list[Finding]:
     """Say why there are so many, who has them, and what is unknown. Pure."""
     high = _is_high(evidence)
     causes = confirmed_causes(evidence)
-    if high and not causes and not evidence.behind:
-        causes = [_in_use(evidence)]
-    found = [*causes, alarm_finding(evidence.alarm, suffix=ALARM, confirmed=high, cleared=_CLEARED)]
+    if high and isinstance(evidence.database, Known):
+        database = evidence.database.value
+        wanted = wanted_at(database.rows, database.now)
+        if wanted > threshold(evidence):
+            causes.insert(0, _in_use(evidence, wanted))
+        elif not causes and not evidence.behind:
+            causes = [_just_ended(evidence)]
+    confirmed = high is not False
+    found = [*causes, alarm_finding(evidence.alarm, suffix=ALARM, confirmed=confirmed, cleared=_CLEARED)]
     if isinstance(evidence.database, Known):
         database = evidence.database.value
-        found += [_count(database, evidence), _over(database), _owners(database, high)]
+        found += [_count(database, evidence), _over(database, evidence), _owners(database, high=bool(high))]
         found += [_growth(database, evidence), _lifetimes(database)]
     return found + job_findings(evidence) + log_findings(evidence) + server_findings(evidence)
 
@@ -95,55 +100,82 @@ def count_at(rows: Sequence[Sandbox], moment: datetime) -> int:
     )
 
 
-def growth_per_hour(database: Database) -> float:
-    """Return by how many an hour the count has grown within the last six hours; negative where it fell.
+def wanted_at(rows: Sequence[Sandbox], moment: datetime) -> int:
+    """Return how many sandboxes were wanted at a moment: created, neither over nor destroyed.
 
-    Those that are over count as gone: it is the growth that a working clean-up leaves.
+    It is what a clean-up that works leaves, and the same before one and after it.
     """
-    over = {each.row.id for each in database.behind}
-    rows = [row for row in database.rows if row.id not in over]
-    then = count_at(rows, database.now - GROWTH_WINDOW)
-    return (count_at(rows, database.now) - then) / (GROWTH_WINDOW / timedelta(hours=1))
+    return sum(row.created_at <= moment < _wanted_until(row, moment) for row in rows)
+
+
+def growth_per_hour(database: Database) -> float:
+    """Return by how many an hour the count of wanted ones has grown within the last six hours; negative where it fell."""
+    then = wanted_at(database.rows, database.now - GROWTH_WINDOW)
+    return (wanted_at(database.rows, database.now) - then) / (GROWTH_WINDOW / timedelta(hours=1))
 
 
 def passes_again(database: Database, most: float) -> timedelta | None:
     """Return after how long the count passes `most`, once what is over is gone; None if it does not grow."""
-    growth = growth_per_hour(database)
-    room = most - (_live(database) - sum(each.row.live for each in database.behind))
+    growth, room = growth_per_hour(database), most - wanted_at(database.rows, database.now)
     if room < 0:
         return timedelta(0)
     return timedelta(hours=(room + 1) / growth) if growth > 0 else None
 
 
-def suggested_ttl(rows: Sequence[Sandbox]) -> timedelta | None:
-    """Return a lifetime, in whole hours, that nine of ten sandboxes were last used within; None with too few to tell."""
-    used = sorted(row.last_activity_at - row.created_at for row in rows if row.last_activity_at)
+def suggested_ttl(database: Database) -> timedelta | None:
+    """Return a lifetime, in whole hours, that nine of ten were last used within; None with too few to tell.
+
+    Only those that have ended are counted: one that is young has not shown yet how long it is used.
+    """
+    ended = (row for row in database.rows if database.now >= _wanted_until(row, database.now))
+    used = sorted(row.last_activity_at - row.created_at for row in ended if row.last_activity_at)
     if len(used) < ENOUGH:
         return None
     ninth = used[math.ceil(len(used) * 0.9) - 1]
-    most = Limits().most_ttl
-    return min(most, max(timedelta(hours=1), timedelta(hours=math.ceil(ninth / timedelta(hours=1)))))
+    hours = timedelta(hours=math.ceil(ninth / timedelta(hours=1)))
+    return min(Limits().most_ttl, max(timedelta(hours=1), hours))
 
 
-def _is_high(evidence: Evidence) -> bool:
-    return isinstance(evidence.database, Known) and _live(evidence.database.value) > threshold(evidence)
+def _wanted_until(row: Sandbox, moment: datetime) -> datetime:
+    """When a sandbox was over or destroyed, whichever came first; a moment later than `moment` if it is neither."""
+    if not row.live and row.destroyed_at is None:
+        return row.created_at  # nobody knows when
+    ends = [end for end in (row.expires_at, row.destroyed_at) if end is not None]
+    return min(ends, default=moment + timedelta(hours=1))
+
+
+def _is_high(evidence: Evidence) -> bool | None:
+    """Whether there are too many; None where the database does not tell."""
+    if not isinstance(evidence.database, Known):
+        return None
+    return _live(evidence.database.value) > threshold(evidence)
 
 
 def _live(database: Database) -> int:
     return sum(row.live for row in database.rows)
 
 
-def _in_use(evidence: Evidence) -> Finding:
+def _in_use(evidence: Evidence, wanted: int) -> Finding:
     return Finding(
         check="cause",
         severity=Severity.CRITICAL,
-        summary="cause: none of them is over: more sandboxes are in use than there may be",
+        summary=f"cause: {wanted} are in use, neither over nor destroyed: more than there may be",
         evidence={
             "details": [
                 f"escalate to {evidence.stack.escalation}: owners give some back, or the limit is raised"
             ]
         },
         source=_SEE_COUNT,
+    )
+
+
+def _just_ended(evidence: Evidence) -> Finding:
+    return Finding(
+        check="cause",
+        severity=Severity.WARNING,
+        summary=f"cause: {evidence.fresh} of them have just ended, and the job's next run takes them",
+        evidence={"details": ["look again in a quarter of an hour"]},
+        source=_SEE_OVER,
     )
 
 
@@ -175,11 +207,11 @@ def _age(age: timedelta) -> str:
     return _AGES[sum(age >= bound for bound in bounds)]
 
 
-def _over(database: Database) -> Finding:
+def _over(database: Database, evidence: Evidence) -> Finding:
     """Who is over and still there, how long; what ended within the last half hour is the next run's."""
-    late = [database.now - each.since for each in database.behind]
+    late = [database.now - each.since for each in evidence.behind]
     waiting = (
-        f"; {database.fresh} more ended within {span(GRACE)} and are the next run's" if database.fresh else ""
+        f"; {evidence.fresh} more ended within {span(GRACE)} and are the next run's" if evidence.fresh else ""
     )
     if not late:
         return Finding(
@@ -190,19 +222,19 @@ def _over(database: Database) -> Finding:
         )
     names = [
         f"{each.row.name} of {each.row.owner}, {each.row.status}, over for {span(database.now - each.since)}"
-        for each in database.behind
+        for each in evidence.behind
     ]
     more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
     return Finding(
         check="over",
         severity=Severity.WARNING,
         summary=f"{len(late)} sandboxes are over and not cleaned up, for {span(min(late))} to {span(max(late))}{waiting}",
-        evidence={"details": names[:_SHOWN] + more, "sandboxes": [each.row.name for each in database.behind]},
+        evidence={"details": names[:_SHOWN] + more, "sandboxes": [each.row.name for each in evidence.behind]},
         source=_SEE_OVER,
     )
 
 
-def _owners(database: Database, high: bool) -> Finding:
+def _owners(database: Database, *, high: bool) -> Finding:
     share = Limits().per_owner
     owners = Counter(row.owner for row in database.rows if row.live).most_common()
     many = [(owner, number) for owner, number in owners if number > share]
@@ -252,13 +284,13 @@ def _lifetimes(database: Database) -> Finding:
     """Which lifetimes were asked for, how long sandboxes were really used, and the default that this suggests."""
     asked = Counter(_asked(row) for row in database.rows if row.live and row.expires_at)
     told = ", ".join(f"{number} × {span(ttl)}" for ttl, number in sorted(asked.items()))
-    suggestion = suggested_ttl(database.rows)
+    suggestion, default = suggested_ttl(database), Limits().default_ttl
     if suggestion is None:
-        advice = f"fewer than {ENOUGH} say when they were last used: no default can be suggested"
-    elif suggestion < _DEFAULT_TTL:
+        advice = f"fewer than {ENOUGH} that ended say when they were last used: no default can be suggested"
+    elif suggestion < default:
         advice = f"9 of 10 were last used within {span(suggestion)}: DEFAULT_TTL_HOURS={suggestion // timedelta(hours=1)} would do"
     else:
-        advice = f"9 of 10 were last used within {span(suggestion)}: the default of {span(_DEFAULT_TTL)} is not too long"
+        advice = f"9 of 10 were last used within {span(suggestion)}: the default of {span(default)} is not too long"
     return Finding(
         check="lifetimes",
         severity=Severity.OK,
@@ -277,10 +309,10 @@ def _asked(row: Sandbox) -> timedelta:
 
 def _escalation(database: Database, evidence: Evidence) -> list[Finding]:
     """When and whom to call, should the count still rise."""
-    live, most, when = _live(database), threshold(evidence), passes_again(database, threshold(evidence))
-    whom = evidence.stack.escalation
-    if live > most:
-        summary = f"still {live} of {most:g}: escalate to {whom} now; more are in use than there may be"
+    most, whom = threshold(evidence), evidence.stack.escalation
+    wanted, when = wanted_at(database.rows, database.now), passes_again(database, most)
+    if wanted > most:
+        summary = f"still {wanted} in use, of {most:g}: escalate to {whom} now"
         return [Finding(check="escalation", severity=Severity.WARNING, summary=summary, source=_SEE_COUNT)]
     if when is not None and when < SOON:
         at = database.now + when

@@ -15,7 +15,7 @@ Undo       the schedule is disabled again by `invoke undo --run ID`. What is tak
 from collections.abc import Sequence
 from datetime import datetime
 
-from diagnostics.logs import ErrorGroup
+from diagnostics.logs import MOST_NAMES
 from diagnostics.postgres import SEE_EVENTS
 from diagnostics.stack import Stack
 from runbooks import cleaning, overdue
@@ -43,15 +43,24 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) ->
 def diagnose(evidence: Evidence) -> list[Finding]:
     """Say which clean-ups failed, at which step, why, and what is unknown. Pure."""
     causes = confirmed_causes(evidence)
-    failing = bool(causes or evidence.behind or not isinstance(evidence.database, Known))
+    failing = bool(causes or evidence.behind) or not _last_run_went_well(evidence)
     found = [*causes, alarm_finding(evidence.alarm, suffix=ALARM, confirmed=failing, cleared=_CLEARED)]
     if isinstance(evidence.database, Known):
         database = evidence.database.value
-        found += [_failed(each, database, evidence) for each in database.behind]
-        if not database.behind:
-            summary = "no sandbox is left that should be gone"
+        found += [_failed(each, database, evidence) for each in evidence.behind]
+        if not evidence.behind:
+            waiting = (
+                f"; {evidence.fresh} have just ended and are the job's next run's" if evidence.fresh else ""
+            )
+            summary = f"no sandbox is left that should be gone{waiting}"
             found.append(Finding(check="failed", severity=Severity.OK, summary=summary))
     return found + job_findings(evidence) + log_findings(evidence) + server_findings(evidence)
+
+
+def _last_run_went_well(evidence: Evidence) -> bool:
+    """Whether the database tells that nothing is left, and the job's last run had no failure; unknown is no."""
+    runs = evidence.runs.value.runs if isinstance(evidence.runs, Known) else ()
+    return isinstance(evidence.database, Known) and bool(runs) and not runs[-1].failed
 
 
 def propose(
@@ -88,23 +97,27 @@ def _step(each: Behind, evidence: Evidence) -> tuple[str, str]:
         return "drop schema", f"session {holders[0].pid} of {holders[0].user} {holders[0].how}"
     if each.row.status is Status.DESTROYED:
         return "delete keys", "Redis did not answer when it was destroyed"
-    steps = [step for group in _groups_of(each, evidence) for step in group.steps]
+    steps = [step for group in evidence.logged(each) for step in group.steps]
     if steps:
         return steps[0], "as the log says"
     if each.row.status is Status.DESTROYING:
         return "begun, and not ended", "nothing revisits it but the clean-up of this toolkit"
-    return "not begun", "no run of the job took it"
+    if not _all_known(evidence):
+        return "step not known", "not all of the log, the locks and the dependents could be read"
+    return "not begun", "no error of the log names it"
+
+
+def _all_known(evidence: Evidence) -> bool:
+    """Whether the log was read whole, with all the names in it, and so was what could be in the way."""
+    if not isinstance(evidence.errors, Known) or not evidence.errors.value.complete:
+        return False
+    counted = all(len(group.sandboxes) < MOST_NAMES for group in evidence.errors.value.groups)
+    return counted and isinstance(evidence.blockers, Known) and isinstance(evidence.holders, Known)
 
 
 def _logged(each: Behind, evidence: Evidence) -> list[str]:
-    return [group.fingerprint for group in _groups_of(each, evidence)][
-        :2
-    ]  # a sample may be another sandbox's
-
-
-def _groups_of(each: Behind, evidence: Evidence) -> list[ErrorGroup]:
-    groups = evidence.errors.value.groups if isinstance(evidence.errors, Known) else ()
-    return [group for group in groups if str(each.row.id) in group.sandboxes]
+    """What the log says of its kind of error: a sample may be another sandbox's."""
+    return [group.fingerprint for group in evidence.logged(each)[:2]]
 
 
 RUNBOOK = Runbook(

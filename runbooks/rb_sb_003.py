@@ -24,7 +24,7 @@ from runbooks.findings import alarm_finding, unknown
 from runbooks.remedies import remedies
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
-from sandbox.facts import Fact, Known, Unknown
+from sandbox.facts import Fact, Known, Unknown, insist
 from sandbox.facts import gather as gather_facts
 from sandbox.keyspace import FamilyUse, Survey
 from sandbox.model import Schema, Status
@@ -113,6 +113,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) ->
         },
         deadline=deadline * 0.6,
     )
+    insist(seen["database"])
     waiting = Unknown("it rests on what is unknown")
     first = Facts(now=now, uses=waiting, families=waiting, **seen)
     return Facts(now=now, **seen, **_uses(readers, Orphans.of(first), deadline=deadline * 0.4))

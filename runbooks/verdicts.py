@@ -11,24 +11,30 @@ from typing import Any
 from diagnostics import causes
 from diagnostics.causes import Probe
 from diagnostics.logs import ErrorGroup
-from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS
+from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS, see_dependents
 from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
+from diagnostics.servers import SEE_ACCESS
 from runbooks import findings
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.overdue import Evidence
 from runbooks.probing import Answer, probed
+from sandbox.errors import Denied, Unreachable
 from sandbox.facts import Fact, Known, Unknown
 
 __all__ = ["confirmed_causes", "job_findings", "log_findings", "server_findings"]
 
-_MISSED = timedelta(minutes=45)  # three runs of the schedule
+_LATELY = timedelta(minutes=20)
 
 
 def confirmed_causes(evidence: Evidence) -> list[Finding]:
     """Return the causes that were seen for themselves, the one that explains the others first."""
-    found = [*_dead_servers(evidence), *_schedule(evidence), *_blocked(evidence), *_held(evidence)]
-    found += _logged_only(evidence)
-    return found or [*_failing_task(evidence), *_never_run(evidence)]
+    of_all = [*_dead_servers(evidence), *_schedule(evidence), *_shut_out(evidence)]
+    of_some = [*_blocked(evidence), *_held(evidence)]
+    found = [*of_all, *of_some, *_logged_only(evidence)]
+    unexplained = any(not evidence.blocking(each) and not evidence.holding(each) for each in evidence.behind)
+    if not found or (unexplained and not of_all):
+        found += _failing_task(evidence) or _never_run(evidence)
+    return found
 
 
 def log_findings(evidence: Evidence) -> list[Finding]:
@@ -54,25 +60,28 @@ def job_findings(evidence: Evidence) -> list[Finding]:
     found = [
         findings.rule_finding(evidence.rule, stack),
         findings.tasks_finding(evidence.tasks, stack),
-        findings.runs_finding(evidence.runs, stack),
+        findings.runs_finding(evidence.runs, stack, now=evidence.now),
         findings.service_finding(evidence.service, stack),
     ]
     return [finding for finding in found if finding.severity is not Severity.CRITICAL]
 
 
 def server_findings(evidence: Evidence) -> list[Finding]:
-    """Return how the servers are: from here, by AWS, and for the clean-up's task. A dead one is a cause."""
-    reached = (("PostgreSQL", evidence.postgres, SEE_POSTGRES), ("Redis", evidence.redis, SEE_REDIS))
+    """Return how the servers are: from here, by AWS, and for the clean-up's task. Security groups that shut it out are causes."""
+    proven = _worked_lately(evidence)
     found = [
-        *(
-            findings.reach_finding(name, fact.value, source=see)
-            for name, fact, see in reached
-            if isinstance(fact, Known)
-        ),
+        *(findings.reach_finding(name, fact, source=source) for name, fact, source in _reached(evidence)),
         findings.instance_finding(evidence.instance),
         findings.cache_finding(evidence.cache),
-        findings.access_finding("PostgreSQL", evidence.postgres_access, _groups_of(evidence.instance)),
-        findings.access_finding("Redis", evidence.redis_access, _groups_of(evidence.cache)),
+        findings.access_finding(
+            "PostgreSQL", evidence.postgres_access, _groups_of(evidence.instance), proven=proven
+        ),
+        findings.access_finding("Redis", evidence.redis_access, _groups_of(evidence.cache), proven=proven),
+    ]
+    found = [
+        finding
+        for finding in found
+        if not finding.check.endswith("access") or finding.severity is not Severity.CRITICAL
     ]
     for name in ("database", "blockers", "holders"):
         fact: Fact[Any] = getattr(evidence, name)
@@ -82,15 +91,47 @@ def server_findings(evidence: Evidence) -> list[Finding]:
 
 
 def _dead_servers(evidence: Evidence) -> list[Finding]:
+    """Servers that refuse us or do not answer; unless the job has just worked with them, for then it is our way there."""
     found = []
-    asked = (("PostgreSQL", evidence.postgres, SEE_POSTGRES), ("Redis", evidence.redis, SEE_REDIS))
-    for name, fact, source in asked:
-        if isinstance(fact, Unknown):
-            cause = causes.match(fact.reason)
-            what = f"{name} cannot be used from here: {cause.title}" if cause else f"{name} does not answer"
-            details = [fact.reason, *([f"means: {cause.meaning}", f"check: {cause.check}"] if cause else ())]
-            found.append(_cause(what, details=details, source=source))
+    for name, fact, source in _reached(evidence):
+        if not _refused(fact) or _worked_lately(evidence):
+            continue
+        cause = causes.match(fact.reason)
+        what = f"{name} cannot be used from here: {cause.title}" if cause else f"{name} does not answer"
+        details = [fact.reason, *([f"means: {cause.meaning}", f"check: {cause.check}"] if cause else ())]
+        found.append(_cause(what, details=details, source=source))
     return found
+
+
+def _reached(evidence: Evidence) -> tuple[tuple[str, Any, str], ...]:
+    return ("PostgreSQL", evidence.postgres, SEE_POSTGRES), ("Redis", evidence.redis, SEE_REDIS)
+
+
+def _refused(fact: Fact[Any]) -> bool:
+    """Whether a server said no or nothing; a probe's own fault says nothing about it."""
+    return isinstance(fact, Unknown) and (fact.error is None or isinstance(fact.error, Unreachable | Denied))
+
+
+def _worked_lately(evidence: Evidence) -> bool:
+    """Whether a run of the job without a failure has just ended: it uses both servers."""
+    runs = evidence.runs.value.runs if isinstance(evidence.runs, Known) else ()
+    return bool(runs) and not runs[-1].failed and evidence.now - runs[-1].at < _LATELY
+
+
+def _shut_out(evidence: Evidence) -> list[Finding]:
+    """Security groups that do not let the task in."""
+    asked = (
+        ("PostgreSQL", evidence.postgres_access, evidence.instance),
+        ("Redis", evidence.redis_access, evidence.cache),
+    )
+    return [
+        _cause(
+            f"the clean-up's task cannot reach {name}: {fact.value.how}",
+            source=SEE_ACCESS.format(groups=" ".join(_groups_of(server))),
+        )
+        for name, fact, server in asked
+        if isinstance(fact, Known) and fact.value.allowed is False
+    ]
 
 
 def _schedule(evidence: Evidence) -> list[Finding]:
@@ -112,7 +153,7 @@ def _blocked(evidence: Evidence) -> list[Finding]:
                 _cause(
                     f"the schema of {each.row.name} cannot be dropped: {names} rests on it",
                     details=[f"cleared by: {blocker.statement}" for blocker in blockers if blocker.statement],
-                    source=f"psql -c '\\d+ {blockers[0].name}'",
+                    source=see_dependents(blockers[0].schema),
                     resource=Resource(kind="sandbox", id=each.row.name),
                 )
             )
@@ -129,7 +170,10 @@ def _held(evidence: Evidence) -> list[Finding]:
                 _cause(
                     f"{each.row.name} is held: session {first.pid} of {first.user} "
                     f"({first.application or 'no name'}, {first.state}{since}) {first.how}",
-                    details=[f"it ran: {first.query}", f"cleared by: {first.statement}"],
+                    details=[
+                        f"it ran: {first.query}",
+                        f"ask {first.user} first; ended by: {first.statement}",
+                    ],
                     source=SEE_SESSIONS,
                     resource=Resource(kind="sandbox", id=each.row.name),
                 )
@@ -153,9 +197,10 @@ def _logged_only(evidence: Evidence) -> list[Finding]:
     for group in _groups(evidence):
         if group.cause and group.cause.probe not in seen_otherwise:
             answer, why = probed(group.cause, evidence)
-            if answer is Answer.CONFIRMED:
+            told = group.cause.probe is Probe.CONNECTIONS and isinstance(evidence.postgres, Unknown)
+            if answer is Answer.CONFIRMED and not told:
                 details = [f"means: {group.cause.meaning}", f"check: {group.cause.check}"]
-                source = SEE_CONNECTIONS if group.cause.probe is Probe.CONNECTIONS else ""
+                source = SEE_CONNECTIONS if group.cause.probe is Probe.CONNECTIONS else _see_log(evidence)
                 found[group.cause.key] = _cause(f"{group.cause.title}: {why}", details=details, source=source)
     return list(found.values())
 
@@ -187,10 +232,10 @@ def _never_run(evidence: Evidence) -> list[Finding]:
     if not evidence.behind or tasks.value or not runs.value.complete:
         return []
     last = runs.value.starts[-1] if runs.value.starts else None
-    if last is not None and evidence.now - last < _MISSED:
+    if last is not None and evidence.now - last < findings.MISSED:
         return []
     when = f"since {last:%H:%M} UTC" if last else "within the hours that were read"
-    finding = findings.runs_finding(runs, evidence.stack)
+    finding = findings.runs_finding(runs, evidence.stack, now=evidence.now)
     return [_cause(f"the clean-up is scheduled, but was not started {when}", source=finding.source)]
 
 
@@ -205,6 +250,10 @@ def _cause(
         evidence={"details": details or []},
         source=source,
     )
+
+
+def _see_log(evidence: Evidence) -> str:
+    return findings.SEE_LOG.format(name=evidence.stack.cleanup_logs)
 
 
 def _groups_of(fact: Fact[Any]) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sandbox.errors import ArrakisError
+from sandbox.errors import ArrakisError, Denied, Missing
 
-__all__ = ["Fact", "Known", "Unknown", "gather"]
+__all__ = ["Fact", "Known", "Unknown", "gather", "insist"]
 
 T = TypeVar("T")
 
@@ -30,6 +30,12 @@ class Unknown:
 
 
 Fact = Known[T] | Unknown
+
+
+def insist(fact: Fact[Any]) -> None:
+    """Raise what a server answered instead of a fact: no such table, no right. Somebody has to mend the set-up first."""
+    if isinstance(fact, Unknown) and isinstance(fact.error, Denied | Missing):
+        raise fact.error
 
 
 def gather(probes: Mapping[str, Callable[[], Any]], *, deadline: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
 
 __all__ = [
+    "APPLICATION",
     "AwsReader",
     "AwsWriter",
     "KeyReader",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+APPLICATION = "arrakis-runbooks"
+"""What every session of this toolkit calls itself at the servers."""
 
 
 class SqlSnapshot(Protocol):

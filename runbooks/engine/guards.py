@@ -3,9 +3,17 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from runbooks.engine.model import Plan, Reversibility, Target, Verdict
+from runbooks.engine.model import Action, Plan, Reversibility, Target, Verdict
 
-__all__ = ["MAX_SHARE", "MAX_TARGETS", "blast_radius", "phrases", "same_target", "still_fresh"]
+__all__ = [
+    "MAX_SHARE",
+    "MAX_TARGETS",
+    "blast_radius",
+    "phrases",
+    "same_target",
+    "still_fresh",
+    "targets",
+]
 
 MAX_TARGETS = 25
 MAX_SHARE = 0.20  # of the sandbox resources that exist
@@ -33,7 +41,7 @@ def still_fresh(plan: Plan, now: datetime) -> Verdict:
 
 def blast_radius(plan: Plan, max_targets: int | None) -> Verdict:
     """At most 25 targets and 20 % of what exists, or `max_targets` where the operator names a number."""
-    count, total = len(plan.actions), plan.existing
+    count, total = targets(plan.actions), plan.existing
     if plan.undoes:
         return Verdict(guard="blast radius", allowed=True, reason="an undo touches only what its run did")
     if not total:
@@ -52,12 +60,17 @@ def blast_radius(plan: Plan, max_targets: int | None) -> Verdict:
     return Verdict(guard="blast radius", allowed=allowed, reason=reason + limit)
 
 
+def targets(actions: Iterable[Action]) -> int:
+    """Return how many targets actions have: one each, but for one that says itself which sandboxes it takes."""
+    return sum(len(action.before.get("sandboxes", ())) or 1 for action in actions)
+
+
 def phrases(plan: Plan) -> tuple[str, ...]:
     """What may be typed to confirm what cannot be undone: `drop N`, or the only target's own name."""
     lost = [action for action in plan.actions if action.reversibility is Reversibility.IRREVERSIBLE]
     if not lost:
         return ()
-    return (f"drop {len(lost)}", *(action.resource.id for action in lost[:1] if len(lost) == 1))
+    return (f"drop {targets(lost)}", *(action.resource.id for action in lost if targets(lost) == 1))
 
 
 def first_refusal(verdicts: Iterable[Verdict]) -> Verdict | None:

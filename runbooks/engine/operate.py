@@ -18,8 +18,7 @@ from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import Lease, Mirror, holder, records
 from runbooks.engine.model import Finding, Phase, Plan, Runbook, Severity, Verdict
 from runbooks.engine.systems import Readers, readers, target, writers
-from sandbox.errors import ArrakisError, Denied, Missing
-from sandbox.facts import Unknown
+from sandbox.errors import ArrakisError
 
 __all__ = ["Ask", "Diagnosis", "Operator"]
 
@@ -75,7 +74,6 @@ class Operator:
         now = _now()
         end = time.monotonic() + self._timeout
         facts = runbook.gather(read, now=now, deadline=self._timeout, stack=self.environment.stack)
-        _raise_mistakes(facts)
         findings = list(runbook.diagnose(facts))
         actions, left = runbook.propose(facts, **options)
         findings += left
@@ -116,7 +114,7 @@ class Operator:
         plan = plan_of(past)
         self._refuse_stale(plan, run)
         read = self._readers(plan.runbook)
-        self._guarded(plan, read, max_targets=len(plan.actions), fresh=False)
+        self._guarded(plan, read, max_targets=guards.targets(plan.actions), fresh=False)
         ended = {entry.action for entry in past if entry.phase in (Phase.DONE, Phase.SKIPPED)}
         ask(
             self.environment,
@@ -179,7 +177,7 @@ class Operator:
 
     def _outlook(self, outcome: Outcome, runbook: Runbook, read: Readers) -> tuple[Finding, ...]:
         """Look once more, after a run that did something, at what it was meant to mend."""
-        if runbook.outlook is None or not any(result.settled for result in outcome.results):
+        if runbook.outlook is None or not any(result.phase for result in outcome.results):
             return ()
         facts = runbook.gather(read, now=_now(), deadline=self._timeout, stack=self.environment.stack)
         return tuple(runbook.outlook(facts))
@@ -245,13 +243,6 @@ class Operator:
 
     def _readers(self, name: str) -> Readers:
         return readers(self.environment, tag=f"arrakis-runbooks:{name}", timeout=self._timeout)
-
-
-def _raise_mistakes(facts: Any) -> None:
-    """A database that answers "no such table" or "no right" is no unknown: somebody has to mend the set-up first."""
-    database = getattr(facts, "database", None)
-    if isinstance(database, Unknown) and isinstance(database.error, Denied | Missing):
-        raise database.error
 
 
 def _used(plan: Plan, where: str) -> Refused:

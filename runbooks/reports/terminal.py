@@ -10,7 +10,7 @@ from tabulate import tabulate
 from runbooks.engine.apply import Outcome, Result
 from runbooks.engine.environment import command
 from runbooks.engine.errors import Exit
-from runbooks.engine.guards import blast_radius
+from runbooks.engine.guards import blast_radius, targets
 from runbooks.engine.model import Finding, Phase, Plan, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
 from runbooks.reports.plot import plot, sparkline
@@ -40,7 +40,7 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
         lines.append("Nothing is proposed.")
         return "\n".join(lines)
     verdict = blast_radius(found.plan, None)
-    raised = "" if verdict.allowed else f" --max-targets {len(found.plan.actions)}"
+    raised = "" if verdict.allowed else f" --max-targets {targets(found.plan.actions)}"
     lines += plan_lines(found.plan, width=width)
     lines += [f"Blast radius: {verdict.reason}.", "", f"Apply it before {_local(found.plan.expires_at)}:"]
     lines.append(f"  {command(found.environment)} apply --plan {found.plan.id}{raised}")
@@ -122,7 +122,8 @@ def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
         lines += _wrapped(clean(detail), width)
     if histogram := finding.evidence.get("histogram"):
         lines.append(f"[{sparkline(histogram)}] over {finding.evidence['window']}")
-    if finding.severity is not Severity.OK and (points := finding.evidence.get("points")):
+    shown = finding.severity is not Severity.OK or finding.check == "alarm"
+    if shown and (points := finding.evidence.get("points")):
         moments = [(moment, value) for moment, value in points]
         lines += plot(moments, finding.evidence.get("threshold"), width=min(width, 100) - len(indent))
     word = f"{finding.severity:<8}"
@@ -171,6 +172,8 @@ def _state(result: Result) -> str:
 def _amount(before: Any) -> str:
     if "bytes" in before:
         return f"{before['rows']} rows, {_size(before['bytes'])}"
+    if "sandboxes" in before:
+        return f"{len(before['sandboxes'])} sandboxes"
     return f"{before['keys']} keys" if "keys" in before else ""
 
 

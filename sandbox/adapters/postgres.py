@@ -17,6 +17,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Busy, Conflict, Denied, Missing, Unreachable
+from sandbox.ports import APPLICATION
 from sql import load
 
 __all__ = ["Postgres"]
@@ -72,7 +73,7 @@ class Postgres:
             autocommit=True,  # BEGIN is ours, so that its mode travels with it
             prepare_threshold=None,
             connect_timeout=max(2, int(self._timeout)),
-            application_name="arrakis-runbooks",
+            application_name=APPLICATION,
         )
         connection.adapters.register_loader("timestamptz", _Moment)
         return connection

@@ -183,18 +183,21 @@ def test_moments_are_utc_whatever_this_machine_says(aws: Aws, monkeypatch: pytes
 # ---- alarms
 
 
-def put_alarm() -> Any:
+def put_alarm(name: str = NAME, **changes: Any) -> Any:
     cloudwatch = client("cloudwatch")
+    about: dict[str, Any] = {
+        "Namespace": "Arrakis/Sandbox",
+        "MetricName": "ActiveSandboxCount",
+        "Dimensions": [{"Name": "Environment", "Value": "test"}],
+        "Statistic": "Maximum",
+        "Period": 300,
+    }
     cloudwatch.put_metric_alarm(
-        AlarmName=NAME,
-        Namespace="Arrakis/Sandbox",
-        MetricName="ActiveSandboxCount",
-        Dimensions=[{"Name": "Environment", "Value": "test"}],
-        Statistic="Maximum",
-        Period=300,
+        AlarmName=name,
         EvaluationPeriods=2,
         Threshold=100.0,
         ComparisonOperator="GreaterThanThreshold",
+        **(changes or about),
     )
     return cloudwatch
 
@@ -243,6 +246,55 @@ def test_an_alarm_whose_metric_nobody_publishes_is_blind(aws: Aws) -> None:
     put_point("Arrakis/Sandbox", "ActiveSandboxCount", 7, NOW, Environment="another")
     assert read(aws).blind
     assert read_alarm(aws, suffix="sandbox-count-high", prefix="arrakis-production-", **SPAN) is None
+
+
+def test_which_alarm_is_not_guessed(aws: Aws) -> None:
+    for environment in ("staging", "production"):
+        put_alarm(f"arrakis-{environment}-sandbox-count-high")
+    put_alarm("arrakis-staging-cleanup-failures")
+    for prefix in ("", "arrakis-"):
+        with pytest.raises(ArrakisError, match="cannot tell which alarm is meant") as several:
+            read_alarm(aws, suffix="sandbox-count-high", prefix=prefix, **SPAN)
+        named = "arrakis-production-sandbox-count-high, arrakis-staging-sandbox-count-high"
+        assert str(several.value).endswith(f": {named}")
+        assert "`alarm_prefix` under [stack]" in several.value.hint
+    alarm = read_alarm(aws, suffix="sandbox-count-high", prefix="arrakis-staging-", **SPAN)
+    assert alarm
+    assert alarm.name == "arrakis-staging-sandbox-count-high"
+
+
+def test_an_alarm_that_is_called_just_as_its_prefix_says_is_meant(aws: Aws) -> None:
+    names = ("sandbox-count-high", "arrakis-sandbox-count-high", "arrakis-staging-sandbox-count-high")
+    for name in names:
+        put_alarm(name)
+    alarm = read_alarm(aws, suffix="sandbox-count-high", prefix="arrakis-", **SPAN)
+    assert alarm
+    assert alarm.name == "arrakis-sandbox-count-high"
+    with pytest.raises(ArrakisError, match="cannot tell which alarm is meant"):
+        read_alarm(aws, suffix="sandbox-count-high", prefix="", **SPAN)
+
+
+def test_an_alarm_on_an_expression_is_not_called_blind(aws: Aws) -> None:
+    stat = {"Metric": {"Namespace": "Arrakis/Sandbox", "MetricName": "x"}, "Period": 60, "Stat": "Sum"}
+    put_alarm(
+        Metrics=[
+            {"Id": "x", "MetricStat": stat, "ReturnData": False},
+            {"Id": "twice", "Expression": "x * 2", "ReturnData": True},
+        ]
+    )
+    client("cloudwatch").set_alarm_state(AlarmName=NAME, StateValue="ALARM", StateReason="x")
+    with pytest.raises(ArrakisError, match=f"alarm {NAME} says ALARM, but watches an expression") as told:
+        read(aws)
+    assert NAME in told.value.hint
+
+
+def test_an_alarm_on_a_percentile_is_read_as_that(aws: Aws, injected: Injected) -> None:
+    put_alarm(Namespace="Arrakis/Sandbox", MetricName="Latency", ExtendedStatistic="p99", Period=60)
+    point = {"Timestamps": [NOW], "Values": [812.0], "StatusCode": "Complete"}
+    injected.say("GetMetricData", {"MetricDataResults": [point]})
+    assert read(aws).points == ((NOW, 812.0),)
+    [asked] = [params for name, params in injected.asked if name == "GetMetricData"]
+    assert [query["MetricStat"]["Stat"] for query in asked["MetricDataQueries"]] == ["p99"]
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
@@ -355,6 +407,8 @@ def put_rule() -> Any:
         "TaskDefinitionArn": f"{ARN}task-definition/arrakis-sandbox-cleanup:1",
         "TaskCount": 1,
         "LaunchType": "FARGATE",
+        "PlatformVersion": "1.4.0",
+        "Group": "sandbox-jobs",
         "NetworkConfiguration": {"awsvpcConfiguration": network},
     }
     targets = [
@@ -391,7 +445,9 @@ def test_a_rule_and_the_task_it_starts(aws: Aws) -> None:
         networkConfiguration=target.network,
         count=target.count,
         overrides=target.overrides,
+        **target.more,
     )
+    assert [task["group"] for task in started["tasks"]] == ["sandbox-jobs"]
     assert len(started["tasks"]) == 1
     events.disable_rule(Name="cleanup")
     assert not rule_of(aws).enabled
@@ -514,9 +570,11 @@ def make_instance(name: str, engine: str = "postgres") -> None:
 def test_the_only_postgresql_instance_is_found(aws: Aws) -> None:
     make_instance("arrakis-test")
     make_instance("shop", engine="mysql")
-    for minutes, left in ((30, 9e9), (2, 2e9)):
+    for minutes, left in ((14, 9e9), (2, 2e9)):
         at = NOW - timedelta(minutes=minutes)
         put_point("AWS/RDS", "FreeStorageSpace", left, at, DBInstanceIdentifier="arrakis-test")
+    at = NOW - timedelta(minutes=20)  # too old to be called what is
+    put_point("AWS/RDS", "DatabaseConnections", 70, at, DBInstanceIdentifier="arrakis-test")
     put_point("AWS/RDS", "DatabaseConnections", 0, NOW, DBInstanceIdentifier="shop")
     seen = read_instance(aws, identifier=None, **SPAN)
     assert (seen.identifier, seen.status, seen.engine) == ("arrakis-test", "available", "postgres")
@@ -608,6 +666,8 @@ def test_a_replication_group_with_its_fullest_node(aws: Aws, injected: Injected)
 
 def test_a_cluster_in_no_group_is_known_without_what_may_not_be_read(aws: Aws, injected: Injected) -> None:
     make_cluster("arrakis-test")
+    at = NOW - timedelta(minutes=20)
+    put_point("AWS/ElastiCache", "DatabaseMemoryUsagePercentage", 97, at, CacheClusterId="arrakis-test")
     injected.say("DescribeEvents", "AccessDenied")
     seen = read_cache(aws, identifier=None, **SPAN)
     assert (seen.identifier, seen.status, seen.members) == ("arrakis-test", "available", ("arrakis-test",))

@@ -13,13 +13,14 @@ from diagnostics.postgres import Connections, InTheWay, LockTable
 from diagnostics.reach import Reach
 from diagnostics.servers import Access, Cache, Instance
 from diagnostics.stack import Stack
-from runbooks.overdue import Behind, Database, Evidence
+from runbooks.overdue import GRACE, Behind, Database, Evidence
 from sandbox.facts import Known, Unknown
 from sandbox.model import Sandbox, Status
 from sandbox.schemas import Blocker
 
 __all__ = [
     "NOW",
+    "alarm",
     "behind",
     "blocker",
     "database",
@@ -81,14 +82,14 @@ def behind(number: int = 7, *, late: timedelta = timedelta(hours=2), **changes: 
     """Return a sandbox that has been over for so long, and is still there."""
     fields: dict[str, Any] = {"status": Status.EXPIRED, "expires_at": NOW - late}
     found = row(number, **{**fields, **changes})
-    return Behind(row=found, since=NOW - late, schemas=(f"sandbox_{found.id}",), last=None)
+    names = (f"sandbox_{found.id}",)
+    return Behind(row=found, since=NOW - late, late=late > GRACE, schemas=names, last=None)
 
 
 def database(
     *late: Behind,
     rows: tuple[Sandbox, ...] = (),
     used: int = 10,
-    fresh: int = 0,
     not_ours: tuple[str, ...] = (),
     locks: int = 40,
 ) -> Known[Database]:
@@ -96,8 +97,7 @@ def database(
     told = Database(
         now=NOW,
         rows=(*(rows or live_rows(3)), *(each.row for each in late)),
-        behind=late,
-        fresh=fresh,
+        over=late,
         not_ours=not_ours,
         connections=Connections(used=used, limit=100, reserved=3, groups=()),
         locks=LockTable(used=locks, room=6400),
@@ -219,16 +219,18 @@ def unknown(reason: str = "no answer within 7 s") -> Unknown:
     return Unknown(reason)
 
 
+def alarm() -> Alarm:
+    """Return an alarm that is well."""
+    return Alarm(name="x", state="OK", reason="", since=None, threshold=100, period=300, points=((NOW, 3.0),))
+
+
 def healthy(**changes: Any) -> Evidence:
     """Return evidence in which nothing is wrong, but for the changes."""
-    alarm = Alarm(
-        name="x", state="OK", reason="", since=None, threshold=100, period=300, points=((NOW, 3.0),)
-    )
     access = Known(Access(allowed=True, how="sg-db lets sg-task in at port 5432"))
     seen = Evidence(
         now=NOW,
         stack=_STACK,
-        alarm=Known(alarm),
+        alarm=Known(alarm()),
         database=database(),
         blockers=Known(()),
         holders=Known(()),

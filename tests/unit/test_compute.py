@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import botocore.session  # type: ignore[import-untyped, unused-ignore]
 import pytest
+from botocore.validate import ParamValidator  # type: ignore[import-untyped, unused-ignore]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +74,35 @@ OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
             "stopped before a container had an exit code"
             " (TaskFailedToStart: Unexpected EC2 error: InsufficientFreeAddresses)",
         ),
+        (task([container(exitCode=0), container("logs", exitCode=143)]), ""),
+        (
+            task(
+                [
+                    container("logs", exitCode=137),
+                    container(exitCode=0),
+                    container("envoy", exitCode=143),
+                ]
+            ),
+            "",
+        ),
+        (
+            task([container(exitCode=0), container("logs", exitCode=143)], stopCode="UserInitiated"),
+            "logs exited with 143 (UserInitiated: Essential container in task exited)",
+        ),
+        (
+            task([container(exitCode=1), container("logs", exitCode=143)]),
+            "cleanup exited with 1, logs exited with 143"
+            " (EssentialContainerExited: Essential container in task exited)",
+        ),
+        (
+            task([container("init", exitCode=0), container(exitCode=137, reason=OUT_OF_MEMORY)]),
+            f"cleanup exited with 137 (EssentialContainerExited: Essential container in task exited; {OUT_OF_MEMORY})",
+        ),
+        (
+            task([container(exitCode=0), container("logs")]),
+            "stopped before logs had an exit code"
+            " (EssentialContainerExited: Essential container in task exited)",
+        ),
         (
             task([container(exitCode=143)], stopCode="UserInitiated", stoppedReason="Task stopped by user"),
             "cleanup exited with 143 (UserInitiated: Task stopped by user)",
@@ -86,14 +117,16 @@ def test_how_a_task_failed(run: TaskRun, failure: str) -> None:
     assert run.ended is (run.status == "STOPPED")
 
 
-@given(st.lists(st.none() | st.integers(0, 255), max_size=4))
-def test_only_a_task_whose_every_container_exits_with_0_has_not_failed(codes: list[int | None]) -> None:
+@given(st.lists(st.sampled_from([None, 0, 0, 137, 143]) | st.integers(0, 255), max_size=4))
+def test_only_a_task_where_one_container_exits_with_0_and_the_rest_is_killed_has_not_failed(
+    codes: list[int | None],
+) -> None:
     containers = [
         container(f"c{number}") | ({} if code is None else {"exitCode": code})
         for number, code in enumerate(codes)
     ]
     run = task(containers)
-    assert run.failed is not (bool(codes) and all(code == 0 for code in codes))
+    assert run.failed is not (0 in codes and all(code in (0, 137, 143) for code in codes))
     assert [code for _, code in run.exits] == codes
 
 
@@ -216,3 +249,44 @@ def test_a_target_that_says_little_starts_one_task() -> None:
     target = TaskTarget.of({"Id": "1", "Arn": "cluster", "EcsParameters": {"TaskDefinitionArn": definition}})
     assert (target.count, target.network, target.overrides, target.security_groups) == (1, {}, {}, ())
     assert (target.cluster, target.task_definition) == ("cluster", definition)
+
+
+AWS = botocore.session.get_session()
+MORE = {
+    "PlatformVersion": "1.4.0",
+    "Group": "sandbox-jobs",
+    "Tags": [{"Key": "team", "Value": "sandboxes"}],
+    "PropagateTags": "TASK_DEFINITION",
+    "EnableECSManagedTags": True,
+    "EnableExecuteCommand": True,
+    "PlacementConstraints": [{"type": "memberOf", "expression": "attribute:zone == a"}],
+    "PlacementStrategy": [{"type": "spread", "field": "host"}],
+    "ReferenceId": "cleanup",
+}
+
+
+def test_whatever_else_a_rule_says_of_its_task_is_said_as_run_task_takes_it() -> None:
+    own = {"TaskDefinitionArn", "TaskCount", "LaunchType", "NetworkConfiguration", "CapacityProviderStrategy"}
+    assert own | set(MORE) == set(AWS.get_service_model("events").shape_for("EcsParameters").members)
+    target = TaskTarget.of({"Arn": "cluster", "EcsParameters": {"TaskDefinitionArn": FAMILY, **MORE}})
+    assert (target.more["platformVersion"], target.more["enableECSManagedTags"]) == ("1.4.0", True)
+    assert target.more["tags"] == [{"key": "team", "value": "sandboxes"}]
+    assert len(target.more) == len(MORE)
+    run_task = AWS.get_service_model("ecs").operation_model("RunTask").input_shape
+    report = ParamValidator().validate({"taskDefinition": FAMILY, **target.more}, run_task)
+    assert not report.has_errors(), report.generate_report()
+    assert set(target.more) <= set(run_task.members)
+
+
+def test_what_a_rule_leaves_open_is_left_open() -> None:
+    said = {"TaskDefinitionArn": FAMILY, "EnableECSManagedTags": False, "Tags": [], "Group": None}
+    assert TaskTarget.of({"Arn": "cluster", "EcsParameters": said}).more == {}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [FAMILY, f"{FAMILY}:7", f"{ARN}task-definition/{FAMILY}", f"{ARN}task-definition/{FAMILY}:7"],
+)
+def test_the_family_of_a_task(definition: str) -> None:
+    target = TaskTarget.of({"Arn": "cluster", "EcsParameters": {"TaskDefinitionArn": definition}})
+    assert target.family == FAMILY

@@ -167,7 +167,17 @@ def test_a_plain_line(text: str, level: int, component: str | None, message: str
 
 
 @pytest.mark.parametrize(
-    ("level", "read"), [(30, 30), (60, 60), ("error", 50), ("fatal", 60), ("odd", 30), (None, 30)]
+    ("level", "read"),
+    [
+        (30, 30),
+        (55, 55),
+        ("error", 50),
+        ("ERROR", 50),
+        ("fatal", 60),
+        ("odd", 30),
+        ("9" * 5000, 30),
+        (None, 30),
+    ],
 )
 def test_levels(level: object, read: int) -> None:
     assert line(pino("x", level=level)).level == read
@@ -177,7 +187,9 @@ def test_a_line_that_the_log_driver_cut_is_still_an_error() -> None:
     text = pino('Failed to "route"', component="EventRouter", stack="x" * 20_000)[:16_384]
     found = line(text)
     assert (found.level, found.component, found.message) == (50, "EventRouter", r"Failed to \"route\"")
-    assert line(pino("x", padding="y" * 20_000, level=30)[:16_384]).level == 30
+    for level, read in ((30, 30), ("error", 50), ("fatal", 60), ("info", 30), ("odd", 30)):
+        cut = line(pino("x", padding="Error " * 5_000, level=level)[:16_384])
+        assert (cut.level, cut.message) == (read, "x")
 
 
 def test_a_line_nested_too_deep_to_read_is_plain() -> None:

@@ -23,7 +23,7 @@ from runbooks.rb_sb_001 import (
 )
 from sandbox.facts import Known
 from sandbox.model import Sandbox, Status
-from tests.unit.evidence import NOW, behind, database, healthy, live_rows, row, unknown
+from tests.unit.evidence import NOW, behind, blocker, database, healthy, live_rows, row, unknown
 
 HOUR = timedelta(hours=1)
 FIRING = Alarm(
@@ -52,7 +52,7 @@ def test_nothing_wrong_is_healthy() -> None:
 def test_with_none_over_it_says_that_they_are_in_use_and_whom_to_call() -> None:
     first = diagnose(crowded())[0]
     assert (first.check, first.severity) == ("cause", Severity.CRITICAL)
-    assert "none of them is over" in first.summary
+    assert "105 are in use, neither over nor destroyed" in first.summary
     assert "Leto" in first.evidence["details"][0]
     assert propose(crowded()) == ([], [])
 
@@ -73,7 +73,7 @@ def test_each_that_is_over_is_an_action_that_cannot_be_undone() -> None:
         ("a2", "clean up sandbox", "box-201"),
     ]
     assert {each.reversibility for each in actions} == {Reversibility.IRREVERSIBLE}
-    assert actions[1].reason == "it is running, over since 26 h"
+    assert actions[1].reason == "it is running, over for 26 h"
     assert finding(diagnose(crowded(*late)), "over").summary.startswith(
         "2 sandboxes are over and not cleaned up, for 2 h to 26 h"
     )
@@ -84,7 +84,8 @@ def test_the_deployed_task_is_one_action() -> None:
     assert left == []
     (action,) = actions
     assert (action.verb, action.resource.id) == ("run clean-up task", "arrakis-sandbox-cleanup")
-    assert action.before["sandboxes"] == ["box-200", "box-201"]
+    assert list(action.before["sandboxes"].values()) == ["box-200", "box-201"]
+    assert "box-200, box-201" in action.reason
     assert action.before["token"] == "rb-sb-001-20260301120000"
 
 
@@ -122,7 +123,7 @@ def test_the_count_of_a_moment_is_told_by_the_rows_that_are_kept() -> None:
 
 def test_growth_leaves_out_those_that_are_over() -> None:
     grown = tuple(row(number, created_at=NOW - HOUR) for number in range(1, 13))
-    seen = database(behind(200), rows=grown).value
+    seen = database(behind(200, late=timedelta(hours=9)), rows=grown).value
     assert growth_per_hour(seen) == pytest.approx(2.0)
 
 
@@ -138,17 +139,24 @@ def test_growth_leaves_out_those_that_are_over() -> None:
 )
 def test_when_it_passes_the_threshold_again(old: int, new: int, late: int, passes: timedelta | None) -> None:
     rows = (*live_rows(old), *(row(1000 + number, created_at=NOW - HOUR) for number in range(new)))
-    seen = database(*(behind(2000 + number) for number in range(late)), rows=rows).value
+    over = (behind(2000 + number, late=timedelta(hours=9)) for number in range(late))
+    seen = database(*over, rows=rows).value
     assert passes_again(seen, 100) == passes
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), max_size=60))
 def test_a_suggested_lifetime_covers_nine_of_ten_and_may_be_asked_for(spans: list[tuple[int, int]]) -> None:
     rows = [
-        row(number, created_at=NOW - timedelta(minutes=a + b), last_activity_at=NOW - timedelta(minutes=a))
+        row(
+            number,
+            Status.DESTROYED,
+            created_at=NOW - timedelta(minutes=a + b),
+            last_activity_at=NOW - timedelta(minutes=a),
+            destroyed_at=NOW,
+        )
         for number, (a, b) in enumerate(spans, 1)
     ]
-    suggestion = suggested_ttl(rows)
+    suggestion = suggested_ttl(database(rows=tuple(rows)).value)
     if len(rows) < 20:
         assert suggestion is None
         return
@@ -159,12 +167,20 @@ def test_a_suggested_lifetime_covers_nine_of_ten_and_may_be_asked_for(spans: lis
 
 
 def test_a_shorter_default_is_suggested_where_the_data_says_so() -> None:
-    used = live_rows(30, last_activity_at=NOW - timedelta(hours=20))
+    ended = {"created_at": NOW - timedelta(days=2), "destroyed_at": NOW - timedelta(days=1)}
+    used = tuple(
+        row(number, Status.DESTROYED, last_activity_at=NOW - timedelta(hours=44), **ended)
+        for number in range(1, 31)
+    )
     assert (
         "DEFAULT_TTL_HOURS=4" in finding(diagnose(healthy(database=database(rows=used))), "lifetimes").summary
     )
-    few = finding(diagnose(healthy()), "lifetimes").summary
-    assert "no default can be suggested" in few
+    young = live_rows(
+        109, last_activity_at=NOW - timedelta(hours=23)
+    )  # how long these will be used, nobody knows yet
+    for rows in (young, live_rows(3)):
+        few = finding(diagnose(healthy(database=database(rows=rows))), "lifetimes").summary
+        assert "no default can be suggested" in few
 
 
 @pytest.mark.parametrize(
@@ -184,11 +200,42 @@ def test_the_outlook_says_when_and_whom_to_call(rows: tuple[Sandbox, ...], told:
     assert any(told in each for each in summaries) if told else len(summaries) == 2
 
 
+def test_what_is_left_of_growth_is_the_same_before_and_after_a_clean_up() -> None:
+    old = {"created_at": NOW - timedelta(days=3)}
+    new = tuple(row(500 + number, created_at=NOW - HOUR) for number in range(30))
+    over = tuple(behind(900 + number, late=timedelta(hours=9), **old) for number in range(40))
+    gone = tuple(replace(each.row, status=Status.DESTROYED, destroyed_at=NOW) for each in over)
+    before = database(*over, rows=(*live_rows(60, **old), *new)).value
+    after = database(rows=(*live_rows(60, **old), *new, *gone)).value
+    assert growth_per_hour(before) == growth_per_hour(after) == 5.0
+    assert passes_again(before, 100) == passes_again(after, 100) == timedelta(hours=11 / 5)
+    assert any("escalate to Leto" in each.summary for each in outlook(healthy(database=Known(after))))
+
+
+def test_those_in_use_come_before_what_is_left_behind() -> None:
+    late = behind(200)
+    evidence = healthy(
+        alarm=Known(FIRING), database=database(late, rows=live_rows(120)), blockers=Known((blocker(late),))
+    )
+    causes = [each.summary for each in diagnose(evidence) if each.check == "cause"]
+    assert ["120 are in use" in causes[0], "reporting.overview" in causes[1]] == [True, True]
+
+
+def test_those_that_have_just_ended_are_the_next_runs() -> None:
+    fresh = tuple(behind(200 + number, late=timedelta(minutes=10)) for number in range(60))
+    evidence = healthy(alarm=Known(FIRING), database=database(*fresh, rows=live_rows(50)))
+    assert "60 of them have just ended" in diagnose(evidence)[0].summary
+    assert propose(evidence) == ([], [])
+
+
 def test_an_unreachable_database_is_unknown_and_proposes_nothing() -> None:
-    evidence = replace(crowded(behind(200)), database=unknown(), postgres=unknown("connection refused"))
+    evidence = replace(
+        crowded(behind(200)), database=unknown(), postgres=unknown("connection refused"), runs=unknown()
+    )
     findings = diagnose(evidence)
     assert findings[0].check == "cause"
     assert "PostgreSQL" in findings[0].summary
+    assert finding(findings, "alarm").severity is Severity.CRITICAL  # nobody has counted
     assert Severity.UNKNOWN in {each.severity for each in findings}
     assert propose(evidence) == ([], [])
     assert existing(evidence) is None

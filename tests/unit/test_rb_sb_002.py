@@ -1,6 +1,7 @@
 """Clean-ups fail: facts in, findings and actions out."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,18 @@ from runbooks.rb_sb_002 import diagnose, propose
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known
 from sandbox.model import Status
-from tests.unit.evidence import behind, blocker, database, group, healthy, holder, log, unknown
+from tests.unit.evidence import (
+    alarm,
+    behind,
+    blocker,
+    database,
+    group,
+    healthy,
+    holder,
+    log,
+    runs,
+    unknown,
+)
 from tests.unit.test_verdicts import DISABLED
 
 LATE = behind(7)
@@ -37,7 +49,10 @@ def test_nothing_wrong_is_healthy() -> None:
         (LATE, {"holders": Known((holder(LATE),))}, "drop schema: session 4711 of ada holds AccessShareLock"),
         (behind(7, status=Status.DESTROYED), {}, "delete keys: Redis did not answer"),
         (behind(7, status=Status.DESTROYING), {}, "begun, and not ended"),
-        (LATE, {}, "not begun: no run of the job took it"),
+        (LATE, {}, "not begun: no error of the log names it"),
+        (LATE, {"errors": unknown()}, "step not known"),
+        (LATE, {"holders": unknown()}, "step not known"),
+        (LATE, {"errors": log(complete=False)}, "step not known"),
         (
             LATE,
             {"errors": log(group("boom", sandboxes=(str(LATE.row.id),), steps=("delete_redis_keys",)))},
@@ -84,7 +99,7 @@ def test_of_two_objects_in_the_way_both_have_to_be_named() -> None:
     second = blocker(LATE, "reporting.second")
     evidence = replace(BLOCKED, blockers=Known((blocker(LATE), second)))
     actions, left = propose(evidence, objects=["reporting.overview"])
-    assert [each.resource.id for each in actions] == ["reporting.overview", "box-8"]
+    assert [each.resource.id for each in actions] == ["box-8"]  # nothing is dropped for a sandbox that stays
     assert "reporting.second" in left[0].summary
 
 
@@ -101,6 +116,62 @@ def test_an_object_that_is_in_nobodys_way_is_refused(evidence: Any, name: str, s
     with pytest.raises(ArrakisError) as refused:
         propose(evidence, objects=[name])
     assert said in refused.value.hint
+
+
+@pytest.mark.parametrize("changes", [{"redis": unknown()}, {"holders": Known((holder(LATE),))}])
+def test_nothing_is_dropped_for_a_sandbox_that_cannot_go(changes: dict[str, Any]) -> None:
+    actions, _ = propose(
+        healthy(database=database(LATE), blockers=Known((blocker(LATE),)), **changes),
+        objects=["reporting.overview"],
+    )
+    assert actions == []
+
+
+def test_one_that_has_just_ended_and_is_in_trouble_counts_as_failed() -> None:
+    fresh, quiet = behind(7, late=timedelta(minutes=10)), behind(8, late=timedelta(minutes=10))
+    evidence = healthy(database=database(fresh, quiet), blockers=Known((blocker(fresh),)))
+    assert len(failed(evidence)) == 1
+    assert evidence.fresh == 1
+    logged = healthy(database=database(fresh), errors=log(group("boom", sandboxes=(fresh.row.id.hex[:8],))))
+    assert len(failed(logged)) == 1  # by the short id that older lines have
+
+
+def test_an_alarm_over_a_failed_run_is_not_over() -> None:
+    ringing = replace(alarm(), state="ALARM")
+    for told, severity in (
+        (runs(), Severity.OK),
+        (runs(failed=1), Severity.CRITICAL),
+        (unknown(), Severity.CRITICAL),
+    ):
+        found = [each for each in diagnose(healthy(alarm=Known(ringing), runs=told)) if each.check == "alarm"]
+        assert [each.severity for each in found] == [severity]
+
+
+def test_what_this_role_may_not_drop_is_left_alone() -> None:
+    actions, left = propose(healthy(database=database(LATE, not_ours=LATE.schemas)))
+    assert actions == []
+    assert "this role may not drop" in left[0].summary
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"blockers": Known((blocker(OTHER),))}, "its CASCADE would take along view reporting.overview"),
+        ({"blockers": unknown("no answer")}, "cannot tell what its CASCADE would take along"),
+    ],
+)
+def test_the_deployed_job_is_not_let_loose_on_what_others_need(changes: dict[str, Any], said: str) -> None:
+    evidence = healthy(database=database(LATE, OTHER), rule=DISABLED, **changes)
+    for via in ("library", "ecs"):
+        actions, left = propose(evidence, via=via)
+        assert {each.verb for each in actions} <= {"clean up sandbox"}
+        assert any(said in each.summary for each in left)
+
+
+def test_names_are_safe_to_paste() -> None:
+    odd = blocker(LATE, 'reporting."$(reboot)"')
+    _, left = propose(healthy(database=database(LATE), blockers=Known((odd,))))
+    assert "--drop-object 'reporting.\"$(reboot)\"'" in left[0].summary
 
 
 def test_a_session_is_named_and_not_ended() -> None:

@@ -1,12 +1,13 @@
 """What RDS, ElastiCache and EC2 answer, read; above all, whether security groups let a task in."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnostics.servers import Access, Cache, Instance
+from diagnostics.servers import Access, Cache, Condition, Instance
 
 PORT = 6379
 
@@ -107,16 +108,20 @@ def test_a_rule_covers_its_ports_both_ends_included(port: int, first: int, last:
     assert seen.allowed is (port in range(first, last + 1))
 
 
+INSTANCE: dict[str, Any] = {
+    "DBInstanceIdentifier": "arrakis-production",
+    "DBInstanceStatus": "storage-full",
+    "Engine": "postgres",
+    "EngineVersion": "15.8",
+    "AllocatedStorage": 100,
+    "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-db", "Status": "active"}],
+}
+
+
 def test_an_instance_that_is_being_made_has_no_address() -> None:
-    raw = {
-        "DBInstanceIdentifier": "arrakis-production",
-        "DBInstanceStatus": "storage-full",
-        "Engine": "postgres",
-        "EngineVersion": "15.8",
-        "AllocatedStorage": 100,
-        "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-db", "Status": "active"}],
-    }
-    seen = Instance.of({**raw, "Endpoint": {"Address": "db.example", "Port": 5432, "HostedZoneId": "Z1"}})
+    seen = Instance.of(
+        {**INSTANCE, "Endpoint": {"Address": "db.example", "Port": 5432, "HostedZoneId": "Z1"}}
+    )
     assert (seen.address, seen.port, seen.security_groups) == ("db.example", 5432, ("sg-db",))
     assert (seen.identifier, seen.status, seen.version, seen.storage_gib) == (
         "arrakis-production",
@@ -125,7 +130,53 @@ def test_an_instance_that_is_being_made_has_no_address() -> None:
         100,
     )
     assert (seen.storage_left, seen.connections, seen.events) == (None, None, None)
-    assert (Instance.of(raw).address, Instance.of(raw).port) == (None, None)
+    assert (Instance.of(INSTANCE).address, Instance.of(INSTANCE).port) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "condition"),
+    [
+        (
+            "available backing-up modifying storage-optimization storage-config-upgrade storage-initialization"
+            " configuring-enhanced-monitoring configuring-iam-database-auth configuring-log-exports"
+            " configuring-associated-roles",
+            Condition.USABLE,
+        ),
+        (
+            "rebooting starting upgrading maintenance renaming resetting-master-credentials moving-to-vpc"
+            " converting-to-vpc creating insufficient-capacity",
+            Condition.CHANGING,
+        ),
+        (
+            "stopped stopping failed storage-full inaccessible-encryption-credentials deleting delete-precheck"
+            " inaccessible-encryption-credentials-recoverable incompatible-create incompatible-network"
+            " incompatible-option-group incompatible-parameters incompatible-restore restore-error whatever",
+            Condition.DOWN,
+        ),
+    ],
+)
+def test_what_the_status_of_an_instance_means(statuses: str, condition: Condition) -> None:
+    for status in statuses.split():
+        assert Instance.of({**INSTANCE, "DBInstanceStatus": status}).condition is condition, status
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("allocated", "left", "short"),
+    [
+        (100, None, None),
+        (100, 0.0, True),
+        (100, 10.0 * GIB - 1, True),
+        (100, 10.0 * GIB, False),
+        (5, 1.0 * GIB - 1, True),  # a fifth of it, and too little all the same
+        (5, 1.0 * GIB, False),
+    ],
+)
+def test_when_an_instance_is_short_of_storage(allocated: int, left: float | None, short: bool | None) -> None:
+    instance = replace(Instance.of({**INSTANCE, "AllocatedStorage": allocated}), storage_left=left)
+    assert instance.short_of_storage is short
 
 
 MEMBER = {"CacheClusterId": "redis-001", "ReadEndpoint": {"Address": "redis-001.example", "Port": 6379}}
@@ -157,6 +208,31 @@ def test_where_a_replication_group_is(raw: dict[str, Any], address: str | None) 
     assert (seen.address, seen.port) == (address, 6379 if address else None)
     assert (seen.nodes, seen.members, seen.status) == (2, ("redis-001", "redis-002"), raw["Status"])
     assert (seen.events, seen.memory_used_percent, seen.security_groups) == (None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("status", "condition"),
+    [
+        ("available", Condition.USABLE),
+        ("modifying", Condition.USABLE),
+        ("snapshotting", Condition.USABLE),
+        ("creating", Condition.CHANGING),
+        ("rebooting cluster nodes", Condition.CHANGING),
+        ("deleting", Condition.DOWN),
+        ("deleted", Condition.DOWN),
+        ("create-failed", Condition.DOWN),
+        ("restore-failed", Condition.DOWN),
+        ("incompatible-network", Condition.DOWN),
+        ("whatever", Condition.DOWN),
+    ],
+)
+def test_what_the_status_of_a_cache_means(status: str, condition: Condition) -> None:
+    assert Cache.of_group({**GROUP, "Status": status}).condition is condition
+
+
+@pytest.mark.parametrize(("used", "short"), [(None, None), (0.0, False), (90.0, False), (90.1, True)])
+def test_when_a_cache_is_short_of_memory(used: float | None, short: bool | None) -> None:
+    assert replace(Cache.of_group(GROUP), memory_used_percent=used).short_of_memory is short
 
 
 def test_a_cluster_that_is_in_no_group() -> None:

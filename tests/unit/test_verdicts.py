@@ -7,11 +7,12 @@ import pytest
 
 from diagnostics.causes import CAUSES, named
 from diagnostics.compute import Rule
+from diagnostics.servers import Access
 from runbooks.engine.model import Severity
 from runbooks.overdue import Evidence
 from runbooks.probing import Answer, probed
 from runbooks.verdicts import confirmed_causes, job_findings, log_findings, server_findings
-from sandbox.facts import Known
+from sandbox.facts import Known, Unknown
 from tests.unit.evidence import (
     NOW,
     behind,
@@ -32,6 +33,8 @@ DISABLED = Known(Rule(name="arrakis-sandbox-cleanup", enabled=False, schedule="r
 BLOCKED = {"database": database(LATE), "blockers": Known((blocker(LATE),))}
 HELD = {"database": database(LATE), "holders": Known((holder(LATE),))}
 FAILING = {"database": database(LATE), "tasks": Known((task(1),))}
+OLD = runs(last=timedelta(hours=2))
+SHUT = Known(Access(allowed=False, how="no rule of sg-db lets sg-task in at port 5432"))
 REFUSED = "PostgreSQL at db:5432: connection refused"
 
 
@@ -39,11 +42,15 @@ REFUSED = "PostgreSQL at db:5432: connection refused"
     ("changes", "first"),
     [
         (
-            {"postgres": unknown("PostgreSQL at db:5432: sorry, too many clients already")},
+            {"postgres": unknown("PostgreSQL at db:5432: sorry, too many clients already"), "runs": OLD},
             "no connection left",
         ),
-        ({"postgres": unknown("no answer within 7 s")}, "PostgreSQL"),
-        ({"redis": unknown("Redis at redis:6379: connection refused")}, "Redis refuses connections"),
+        ({"postgres": unknown("no answer within 7 s"), "runs": unknown()}, "PostgreSQL"),
+        (
+            {"redis": unknown("Redis at redis:6379: connection refused"), "runs": OLD},
+            "Redis refuses connections",
+        ),
+        ({"postgres_access": SHUT}, "cannot reach PostgreSQL: no rule of sg-db"),
         ({"rule": DISABLED}, "rule arrakis-sandbox-cleanup is disabled"),
         ({"rule": Known(None)}, "there is no rule"),
         (BLOCKED, "view reporting.overview rests on it"),
@@ -56,7 +63,7 @@ REFUSED = "PostgreSQL at db:5432: connection refused"
         # What explains the others comes first.
         ({**BLOCKED, **FAILING, "database": database(LATE)}, "view reporting.overview rests on it"),
         ({**BLOCKED, "rule": DISABLED}, "is disabled"),
-        ({**HELD, "redis": unknown("Redis at redis:6379: connection refused")}, "Redis refuses"),
+        ({**HELD, "redis": unknown("Redis at redis:6379: connection refused"), "runs": OLD}, "Redis refuses"),
     ],
 )
 def test_the_right_cause_comes_first(changes: dict[str, Any], first: str) -> None:
@@ -64,6 +71,15 @@ def test_the_right_cause_comes_first(changes: dict[str, Any], first: str) -> Non
     assert first in causes[0].summary
     assert {each.severity for each in causes} == {Severity.CRITICAL}
     assert all(each.check == "cause" for each in causes)
+
+
+def test_a_failing_task_is_told_where_the_others_explain_only_some() -> None:
+    other = behind(8)
+    evidence = healthy(
+        database=database(LATE, other), blockers=Known((blocker(LATE),)), tasks=Known((task(1),))
+    )
+    causes = [each.summary for each in confirmed_causes(evidence)]
+    assert ["reporting.overview" in causes[0], "the clean-up task fails" in causes[1]] == [True, True]
 
 
 def test_a_failing_task_is_no_cause_of_its_own_beside_what_explains_it() -> None:
@@ -89,6 +105,8 @@ def test_of_a_failing_task_it_says_what_its_log_says_and_what_answers_here() -> 
         {"database": unknown()},
         {"errors": log(group(REFUSED))},  # the log names it, no probe confirms it
         {"blockers": Known((blocker(LATE),))},  # of one that is not over
+        {"redis": unknown("Redis at redis:6379: connection refused")},  # the job has just worked with it
+        {"redis": Unknown("the redis probe failed: KeyError", error=KeyError("x")), "runs": OLD},
     ],
 )
 def test_what_no_probe_confirms_is_no_cause(changes: dict[str, Any]) -> None:
@@ -99,7 +117,8 @@ def test_what_no_probe_confirms_is_no_cause(changes: dict[str, Any]) -> None:
     ("text", "changes", "answer"),
     [
         (REFUSED, {}, Answer.RULED_OUT),
-        (REFUSED, {"postgres": unknown()}, Answer.CONFIRMED),
+        (REFUSED, {"postgres": unknown(REFUSED)}, Answer.CONFIRMED),
+        (REFUSED, {"postgres": unknown("password authentication failed")}, Answer.UNKNOWN),
         ("SQLSTATE=53300", {"database": database(used=99)}, Answer.CONFIRMED),
         ("SQLSTATE=53300", {}, Answer.RULED_OUT),
         ("SQLSTATE=53300", {"database": unknown()}, Answer.UNKNOWN),
@@ -111,13 +130,25 @@ def test_what_no_probe_confirms_is_no_cause(changes: dict[str, Any]) -> None:
         ("could not extend file", {"instance": unknown()}, Answer.UNKNOWN),
         ("OOM command not allowed", {}, Answer.RULED_OUT),
         ("OOM command not allowed", {"cache": unknown()}, Answer.UNKNOWN),
-        ('relation "sandboxes" does not exist', {}, Answer.RULED_OUT),
+        ('relation "sandboxes" does not exist', {}, Answer.UNKNOWN),
+        ("READONLY You can't write against a read only replica.", {}, Answer.UNKNOWN),
+        ("SQLSTATE=25006", {}, Answer.UNKNOWN),
+        ("max number of clients reached", {}, Answer.UNKNOWN),
+        ("pgbouncer: query_wait_timeout", {}, Answer.UNKNOWN),
+        (
+            "NOPERM this user has no permissions",
+            {"database": database(not_ours=("sandbox_x",))},
+            Answer.UNKNOWN,
+        ),
+        ("WRONGPASS invalid", {"postgres": unknown(REFUSED)}, Answer.UNKNOWN),
+        ("WRONGPASS invalid", {"redis": unknown("WRONGPASS invalid username-password")}, Answer.CONFIRMED),
         ("permission denied for schema x", {}, Answer.UNKNOWN),
         ("permission denied for schema x", {"database": database(not_ours=("sandbox_x",))}, Answer.CONFIRMED),
         ("out of shared memory", {}, Answer.RULED_OUT),
         ("out of shared memory", {"database": database(locks=6000)}, Answer.CONFIRMED),
         ("password authentication failed", {}, Answer.UNKNOWN),
-        ("getaddrinfo ENOTFOUND db", {"postgres": unknown()}, Answer.CONFIRMED),
+        ("getaddrinfo ENOTFOUND db", {"postgres": unknown("getaddrinfo ENOTFOUND db")}, Answer.CONFIRMED),
+        ("getaddrinfo ENOTFOUND db", {"postgres": unknown()}, Answer.UNKNOWN),
         ("SANDBOX_007", {}, Answer.RULED_OUT),
         ("SANDBOX_007", {"database": database(LATE)}, Answer.CONFIRMED),
         ("CannotPullContainerError", {"tasks": Known((task(None),))}, Answer.CONFIRMED),
@@ -141,7 +172,7 @@ def test_every_cause_has_an_answer_and_a_reason(cause: Any) -> None:
     ("text", "changes", "severity", "said"),
     [
         (REFUSED, {}, Severity.OK, "ruled out now"),
-        (REFUSED, {"postgres": unknown()}, Severity.WARNING, "confirmed"),
+        (REFUSED, {"postgres": unknown(REFUSED)}, Severity.WARNING, "confirmed"),
         ("permission denied for schema x", {"database": database(LATE)}, Severity.WARNING, "cannot tell"),
         ("permission denied for schema x", {}, Severity.OK, "it left no sandbox behind"),
         ("what nobody knows", {"database": database(LATE)}, Severity.WARNING, "no known cause matches"),
