@@ -33,7 +33,6 @@ SEE_SERVICE = "aws ecs describe-services --cluster {cluster} --services {name}  
 _BATCH = 100  # tasks that one describe_tasks takes
 _EVENTS = 10
 # By SIGKILL or SIGTERM: ECS ends with them what still runs when an essential container has exited.
-_KILLED = (137, 143)
 # What a rule may say besides; but for the first letter run_task calls it the same.
 _MORE = (
     "EnableECSManagedTags",
@@ -149,9 +148,9 @@ class TaskRun:
     def failure(self) -> str:
         """How it failed, in words: with which exit codes, or that it stopped before there were any. Empty if it has not.
 
-        It has not where each container exited with 0, or one did and with that ended the rest.
+        The task does not say which of its containers is essential: any that did not exit with 0 counts.
         """
-        if not self.ended or self._ended_by_success:
+        if not self.ended:
             return ""
         codes = [f"{name} exited with {code}" for name, code in self.exits if code]
         never = [name for name, code in self.exits if code is None]
@@ -161,16 +160,6 @@ class TaskRun:
             return ""
         why = ": ".join(filter(None, (self.stop_code, self.reason)))
         return ", ".join(codes) + (f" ({why})" if why else "")
-
-    @property
-    def _ended_by_success(self) -> bool:
-        """Whether one container did its work and ECS killed those beside it.
-
-        The task does not say which of its containers is essential. One that ran out of memory was not killed by ECS.
-        """
-        codes = {code for _, code in self.exits}
-        killed = 0 in codes and codes <= {0, *_KILLED} and "OutOfMemory" not in self.reason
-        return killed and self.stop_code == "EssentialContainerExited"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

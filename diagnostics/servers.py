@@ -249,7 +249,7 @@ def read_cache(aws: AwsReader, *, identifier: str | None, now: datetime, window:
         cache,
         events=_events(aws, "elasticache", {cache.identifier, *cache.members}, window=window),
         security_groups=cache.security_groups or _groups_of_members(aws, cache.members),
-        memory_used_percent=max((percent for percent in used if percent is not None), default=None),
+        memory_used_percent=_fullest(used),
     )
 
 
@@ -282,6 +282,12 @@ def _caches(aws: AwsReader, identifier: str | None) -> list[Cache]:
     clusters = _listed(aws, "describe_cache_clusters", "CacheClusters", ShowCacheNodeInfo=True, **named)
     alone = [raw for raw in clusters if not raw.get("ReplicationGroupId") and raw["Engine"] != "memcached"]
     return found + [Cache.of_cluster(raw) for raw in (clusters if identifier else alone)]
+
+
+def _fullest(used: Sequence[float | None]) -> float | None:
+    """Return the most that a node uses; None where one is not measured, as that may be the full one."""
+    known = [percent for percent in used if percent is not None]
+    return max(known) if known and len(known) == len(used) else None
 
 
 def _listed(aws: AwsReader, operation: str, member: str, **params: object) -> list[Mapping[str, Any]]:

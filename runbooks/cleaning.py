@@ -6,7 +6,7 @@ was named; a session that is in the way is named with the statement that ends it
 
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
@@ -14,6 +14,7 @@ from diagnostics.compute import TaskTarget
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Severity
 from runbooks.findings import span
 from runbooks.overdue import Behind, Evidence
+from runbooks.remedies.task import ORPHANS, cleans_orphans, digest
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known, Unknown
 from sandbox.schemas import Blocker
@@ -36,30 +37,29 @@ def propose(
         reason = _why_not(evidence, each, objects)
         (staying[reason] if reason else going).append(each)
     left = [_left_alone(alike, reason) for reason, alike in staying.items()]
-    hazard = _hazard(evidence, objects)
-    actions = [] if hazard else _enabling(evidence)
-    if hazard and _enabling(evidence):
-        left.append(_not_started("the schedule stays disabled", hazard))
-    actions += [_dropping(blocker) for each in going for blocker in evidence.blocking(each)]
+    drops = [blocker for each in going for blocker in evidence.blocking(each)]
+    actions = [_dropping(blocker) for blocker in drops]
+    hazard = _hazard(evidence, cleared={blocker.name for blocker in drops})
     if via == "library":
         actions += [_cleaning(evidence, each) for each in going]
-    elif going and hazard:
-        left.append(_not_started("the deployed task is not run", hazard))
     elif going:
-        task = _task(evidence)
-        token = f"{runbook}-{evidence.now:%Y%m%d%H%M%S}"
+        task = _task(evidence, hazard, staying=[each for alike in staying.values() for each in alike])
         if isinstance(task, TaskTarget):
-            actions.append(_running(evidence, task, going, token=token))
+            actions.append(_running(evidence, task, token=f"{runbook}-{evidence.now:%Y%m%d%H%M%S}"))
         else:
             left.append(task)
+    if enabling := _enabling(evidence):
+        actions += [] if hazard else enabling
+        left += [_not_started("the schedule stays disabled", hazard)] if hazard else []
     return [replace(action, id=f"a{number}") for number, action in enumerate(actions, 1)], left
 
 
 def existing(evidence: Evidence) -> int | None:
-    """How many sandboxes there are that are not destroyed; None when unknown."""
+    """How many sandboxes there are that are not destroyed, or destroyed with keys left; None when unknown."""
     if not isinstance(evidence.database, Known):
         return None
-    return sum(row.live for row in evidence.database.value.rows)
+    left = {each.row.id for each in evidence.over if not each.row.live}
+    return sum(row.live for row in evidence.database.value.rows) + len(left)
 
 
 def _insist_on_blockers(evidence: Evidence, objects: Sequence[str]) -> None:
@@ -104,17 +104,16 @@ def _clearing(blocker: Blocker) -> str:
     return f"{blocker.kind} {blocker.name} rests on its schema: {how}"
 
 
-def _hazard(evidence: Evidence, objects: Sequence[str]) -> str | None:
+def _hazard(evidence: Evidence, *, cleared: Collection[str]) -> str | None:
     """Why the deployed job must not be let loose now, or None: it asks nobody, and drops with CASCADE whatever is due."""
-    if isinstance(evidence.blockers, Unknown):
-        return f"cannot tell what its CASCADE would take along: {evidence.blockers.reason}"
+    for name in ("database", "blockers", "holders"):
+        if isinstance(fact := getattr(evidence, name), Unknown):
+            return f"cannot tell what it would take along: {name} unknown ({fact.reason})"
     due = [blocker for each in evidence.over for blocker in evidence.blocking(each)]
-    if resting := [blocker for blocker in due if blocker.name not in objects]:
+    if resting := [blocker for blocker in due if blocker.name not in cleared]:
         return f"its CASCADE would take along {', '.join(f'{each.kind} {each.name}' for each in resting)}"
     targets = evidence.rule.value.targets if isinstance(evidence.rule, Known) and evidence.rule.value else ()
-    if any("CLEANUP_ORPHANED" in str(target.overrides) for target in targets):
-        return "it is told to clean up orphans, and takes live sandboxes for such"
-    return None
+    return ORPHANS if any(cleans_orphans(target.overrides) for target in targets) else None
 
 
 def _not_started(what: str, hazard: str) -> Finding:
@@ -196,25 +195,26 @@ def _cleaning(evidence: Evidence, each: Behind) -> Action:
     )
 
 
-def _task(evidence: Evidence) -> TaskTarget | Finding:
-    """The task that the schedule starts, or why it cannot be run."""
-    stack, rule = evidence.stack, evidence.rule
+def _task(evidence: Evidence, hazard: str | None, *, staying: Sequence[Behind]) -> TaskTarget | Finding:
+    """The task that the schedule starts, or why it is not run."""
+    stack, rule, what = evidence.stack, evidence.rule, "the deployed task is not run"
+    if hazard:
+        return _not_started(what, hazard)
+    if staying:
+        names = ", ".join(each.row.name for each in staying)
+        return _not_started(what, f"it asks nobody, and would try {names} as well")
     if isinstance(rule, Unknown):
-        severity, reason = Severity.UNKNOWN, rule.reason
-    else:
-        targets = rule.value.targets if rule.value else ()
-        mine = [target for target in targets if target.family == stack.cleanup_family]
-        if len(mine) == 1:
-            return mine[0]
-        severity, reason = (
-            Severity.WARNING,
-            f"{stack.cleanup_rule} has {len(mine)} targets that run {stack.cleanup_family}",
+        return _not_started(what, f"cannot tell how it is started: {rule.reason}")
+    targets = rule.value.targets if rule.value else ()
+    mine = [target for target in targets if target.family == stack.cleanup_family]
+    if len(mine) != 1:
+        return _not_started(
+            what, f"{stack.cleanup_rule} has {len(mine)} targets that run {stack.cleanup_family}"
         )
-    summary = f"the deployed task is not run: nobody can tell how it is started: {reason}"
-    return Finding(check="left alone", severity=severity, summary=summary)
+    return mine[0]
 
 
-def _running(evidence: Evidence, task: TaskTarget, going: Sequence[Behind], *, token: str) -> Action:
+def _running(evidence: Evidence, task: TaskTarget, *, token: str) -> Action:
     return Action(
         id="",
         verb="run clean-up task",
@@ -227,11 +227,10 @@ def _running(evidence: Evidence, task: TaskTarget, going: Sequence[Behind], *, t
             "cluster": task.cluster,
             "task_definition": task.task_definition,
             "network": dict(task.network),
-            "sandboxes": {str(each.row.id): each.row.name for each in going},
+            "overrides": digest(task.overrides),
+            "sandboxes": {str(each.row.id): each.row.name for each in evidence.over},
         },
         after={},
-        reason="it takes away "
-        + ", ".join(each.row.name for each in going)
-        + ", and whatever else is due by then",
+        reason="it takes away " + ", ".join(each.row.name for each in evidence.over),
         reversibility=Reversibility.IRREVERSIBLE,
     )

@@ -283,7 +283,7 @@ def access_finding(name: str, fact: Fact[Access], groups: Sequence[str], *, prov
         return unknown(check, fact, source=source)
     summary = f"{name}, from the clean-up's task: {fact.value.how}"
     severity = {True: Severity.OK, False: Severity.CRITICAL, None: Severity.UNKNOWN}[fact.value.allowed]
-    if fact.value.allowed is None and proven:
+    if not fact.value.allowed and proven:
         severity, summary = Severity.OK, f"{summary}; but the job has just been there"
     return Finding(check=check, severity=severity, summary=summary, source=source)
 

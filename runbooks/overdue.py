@@ -40,6 +40,10 @@ __all__ = ["GRACE", "Behind", "Database", "Evidence", "gather"]
 GRACE = timedelta(minutes=30)
 """Two runs of the clean-up job: what ended later than that is left to the next one."""
 
+_AT_WORK = timedelta(
+    minutes=1
+)  # for as long as this toolkit and gaib may hold something before it is in the way
+
 WINDOW = timedelta(hours=6)
 """How far back logs and metrics are read."""
 
@@ -112,8 +116,13 @@ class Evidence:
         mine = str(each.row.id)
         return tuple(group for group in groups if any(same_sandbox(name, mine) for name in group.sandboxes))
 
+    def _ours_at_work(self, holder: InTheWay) -> bool:
+        since = holder.transaction_since
+        return holder.application == APPLICATION and since is not None and self.now - since < _AT_WORK
+
     def _in_trouble(self, each: Behind) -> bool:
-        told = any(group.last >= each.since for group in self.logged(each))
+        begun = each.row.status is Status.DESTROYING  # a moment ago: somebody is at it
+        told = not begun and any(group.last >= each.since for group in self.logged(each))
         return told or bool(self.blocking(each) or self.holding(each))
 
     def blocking(self, each: Behind) -> tuple[Blocker, ...]:
@@ -124,7 +133,7 @@ class Evidence:
     def holding(self, each: Behind) -> tuple[InTheWay, ...]:
         """Who holds or awaits a lock on a sandbox's schemas, or holds its row. This toolkit and gaib let go by themselves."""
         known = self.holders.value if isinstance(self.holders, Known) else ()
-        found = [holder for holder in known if holder.application != APPLICATION]
+        found = [holder for holder in known if not self._ours_at_work(holder)]
         return tuple(
             holder for holder in found if holder.schema in each.schemas or holder.sandbox == each.row.id
         )

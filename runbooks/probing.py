@@ -7,9 +7,10 @@ from typing import Any
 from diagnostics import causes
 from diagnostics.causes import Cause, Probe
 from runbooks.overdue import Evidence
+from sandbox.errors import Denied, Unreachable
 from sandbox.facts import Fact, Known, Unknown
 
-__all__ = ["Answer", "probed"]
+__all__ = ["Answer", "probed", "refused"]
 
 _FEW_CONNECTIONS = 3
 _MUCH_LOCKED = 0.8  # of the lock table
@@ -35,6 +36,11 @@ Probed = tuple[Answer, str]
 """An answer, and by what it was found."""
 
 
+def refused(fact: Fact[Any]) -> bool:
+    """Whether a server said no or nothing; a probe's own fault says nothing about it."""
+    return isinstance(fact, Unknown) and (fact.error is None or isinstance(fact.error, Unreachable | Denied))
+
+
 def probed(cause: Cause, evidence: Evidence) -> Probed:
     """Return what the cause's probe says now. A probe rules out no more than it has looked at."""
     test = _TESTS.get(cause.probe)
@@ -48,9 +54,11 @@ def _server(name: str) -> Callable[[Cause, Evidence], Probed]:
         fact: Fact[Any] = getattr(evidence, name)
         if isinstance(fact, Unknown):
             same = causes.match(fact.reason)
-            alike = cause.step_only or (same is not None and same.probe is cause.probe)
-            answer = Answer.CONFIRMED if alike else Answer.UNKNOWN
-            return answer, f"from here it is: {fact.reason}"
+            dead = (
+                cause.key in _OVER_WHEN_IT_ANSWERS and same is not None and same.key in _OVER_WHEN_IT_ANSWERS
+            )
+            alike = same == cause or dead or (cause.step_only and refused(fact))
+            return (Answer.CONFIRMED if alike else Answer.UNKNOWN), f"from here it is: {fact.reason}"
         if cause.step_only or cause.key in _OVER_WHEN_IT_ANSWERS:
             return Answer.RULED_OUT, f"{fact.value.system} answers from here"
         return (
@@ -92,6 +100,8 @@ def _locks(cause: Cause, evidence: Evidence) -> Probed:
         return Answer.UNKNOWN, "nobody can tell who holds the schemas"
     if any(evidence.holding(each) for each in evidence.behind):
         return Answer.CONFIRMED, "a session is in the way now"
+    if cause.key == "statement-timeout":
+        return Answer.UNKNOWN, "no session is in the way; it may have worked for too long"
     return Answer.RULED_OUT, "no session holds a schema of those that are over"
 
 
@@ -112,6 +122,8 @@ def _memory(cause: Cause, evidence: Evidence) -> Probed:
 
 
 def _registry(cause: Cause, evidence: Evidence) -> Probed:
+    if cause.key == "taken":
+        return Answer.UNKNOWN, f"no probe here sees it; {cause.check}"
     if not isinstance(evidence.database, Known):
         return Answer.UNKNOWN, "the database could not be read"
     if evidence.behind:

@@ -3,9 +3,12 @@
 Trigger    alarm sandbox-count-high: ActiveSandboxCount over 100 for ten minutes.
 Symptoms   developers are refused new sandboxes, or soon will be; schemas, keys and connections grow with the count.
 Looks at   the alarm; every row: by status, owner and age, which are over and still there, how the count grew; the clean-up
-           job: its schedule, its task's last ends, its log; what could keep it from working: servers, locks, dependents.
-May change it takes away the sandboxes that are over for more than half an hour, one by one or by the deployed task
-           (--via ecs), and enables the clean-up's schedule where it is disabled.
+           job: its schedule, its task's last ends, its log; what could keep it from working: servers, locks, dependents,
+           security groups; the worker service beside it.
+May change it takes away the sandboxes that are over for more than half an hour, or less with an error, a lock or an object in
+           the way, or stuck half made for an hour: one by one or by the deployed task (--via ecs). It enables the clean-up's
+           schedule where it is disabled. Neither the task nor the schedule is let loose where its CASCADE would take
+           anything of others along.
 Undo       the schedule is disabled again by `invoke undo --run ID`. What is taken away was over, and cannot be given back:
            `drop N` has to be typed.
 """
@@ -56,7 +59,7 @@ def diagnose(evidence: Evidence) -> list[Finding]:
     causes = confirmed_causes(evidence)
     if high and isinstance(evidence.database, Known):
         database = evidence.database.value
-        wanted = wanted_at(database.rows, database.now)
+        wanted = wanted_at(database, database.now)
         if wanted > threshold(evidence):
             causes.insert(0, _in_use(evidence, wanted))
         elif not causes and not evidence.behind:
@@ -100,23 +103,26 @@ def count_at(rows: Sequence[Sandbox], moment: datetime) -> int:
     )
 
 
-def wanted_at(rows: Sequence[Sandbox], moment: datetime) -> int:
-    """Return how many sandboxes were wanted at a moment: created, neither over nor destroyed.
+def wanted_at(database: Database, moment: datetime) -> int:
+    """Return how many sandboxes were wanted at a moment: created, and neither over, given up nor destroyed.
 
     It is what a clean-up that works leaves, and the same before one and after it.
     """
-    return sum(row.created_at <= moment < _wanted_until(row, moment) for row in rows)
+    given_up = {each.row.id: each.since for each in database.over}
+    return sum(
+        row.created_at <= moment < _wanted_until(row, given_up.get(row.id), moment) for row in database.rows
+    )
 
 
 def growth_per_hour(database: Database) -> float:
     """Return by how many an hour the count of wanted ones has grown within the last six hours; negative where it fell."""
-    then = wanted_at(database.rows, database.now - GROWTH_WINDOW)
-    return (wanted_at(database.rows, database.now) - then) / (GROWTH_WINDOW / timedelta(hours=1))
+    then = wanted_at(database, database.now - GROWTH_WINDOW)
+    return (wanted_at(database, database.now) - then) / (GROWTH_WINDOW / timedelta(hours=1))
 
 
 def passes_again(database: Database, most: float) -> timedelta | None:
     """Return after how long the count passes `most`, once what is over is gone; None if it does not grow."""
-    growth, room = growth_per_hour(database), most - wanted_at(database.rows, database.now)
+    growth, room = growth_per_hour(database), most - wanted_at(database, database.now)
     if room < 0:
         return timedelta(0)
     return timedelta(hours=(room + 1) / growth) if growth > 0 else None
@@ -127,7 +133,7 @@ def suggested_ttl(database: Database) -> timedelta | None:
 
     Only those that have ended are counted: one that is young has not shown yet how long it is used.
     """
-    ended = (row for row in database.rows if database.now >= _wanted_until(row, database.now))
+    ended = (row for row in database.rows if database.now >= _wanted_until(row, None, database.now))
     used = sorted(row.last_activity_at - row.created_at for row in ended if row.last_activity_at)
     if len(used) < ENOUGH:
         return None
@@ -136,11 +142,11 @@ def suggested_ttl(database: Database) -> timedelta | None:
     return min(Limits().most_ttl, max(timedelta(hours=1), hours))
 
 
-def _wanted_until(row: Sandbox, moment: datetime) -> datetime:
-    """When a sandbox was over or destroyed, whichever came first; a moment later than `moment` if it is neither."""
+def _wanted_until(row: Sandbox, given_up: datetime | None, moment: datetime) -> datetime:
+    """When a sandbox was over, given up or destroyed, whichever came first; later than `moment` if it is none of these."""
     if not row.live and row.destroyed_at is None:
         return row.created_at  # nobody knows when
-    ends = [end for end in (row.expires_at, row.destroyed_at) if end is not None]
+    ends = [end for end in (row.expires_at, row.destroyed_at, given_up) if end is not None]
     return min(ends, default=moment + timedelta(hours=1))
 
 
@@ -310,7 +316,7 @@ def _asked(row: Sandbox) -> timedelta:
 def _escalation(database: Database, evidence: Evidence) -> list[Finding]:
     """When and whom to call, should the count still rise."""
     most, whom = threshold(evidence), evidence.stack.escalation
-    wanted, when = wanted_at(database.rows, database.now), passes_again(database, most)
+    wanted, when = wanted_at(database, database.now), passes_again(database, most)
     if wanted > most:
         summary = f"still {wanted} in use, of {most:g}: escalate to {whom} now"
         return [Finding(check="escalation", severity=Severity.WARNING, summary=summary, source=_SEE_COUNT)]

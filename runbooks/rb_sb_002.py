@@ -4,7 +4,7 @@ Trigger    alarm sandbox-cleanup-failures: CleanupFailures over 0 within a quart
 Symptoms   sandboxes that are over stay, stuck in `destroying` or `expired`; their schemas and keys take up room.
 Looks at   the alarm; which sandboxes failed, at which step and why: the job's log, the audit table, what is left of each;
            objects elsewhere that rest on a schema; sessions and locks in the way; whether the servers answer, here and
-           by AWS, and let the task in; the schedule, and how the task's last runs ended.
+           by AWS, and let the task in; the schedule, how the task's last runs ended, the worker service beside it.
 May change it tries each of those sandboxes again, one by one with every step told, or by the deployed task with
            LOG_LEVEL=debug (--via ecs); it enables the schedule where it is disabled. An object outside of a sandbox's own
            schema is dropped only if it is named: --drop-object reporting.overview. No session is ended.

@@ -17,8 +17,7 @@ from diagnostics.servers import SEE_ACCESS
 from runbooks import findings
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.overdue import Evidence
-from runbooks.probing import Answer, probed
-from sandbox.errors import Denied, Unreachable
+from runbooks.probing import Answer, probed, refused
 from sandbox.facts import Fact, Known, Unknown
 
 __all__ = ["confirmed_causes", "job_findings", "log_findings", "server_findings"]
@@ -34,7 +33,7 @@ def confirmed_causes(evidence: Evidence) -> list[Finding]:
     unexplained = any(not evidence.blocking(each) and not evidence.holding(each) for each in evidence.behind)
     if not found or (unexplained and not of_all):
         found += _failing_task(evidence) or _never_run(evidence)
-    return found
+    return found or _not_found(evidence)
 
 
 def log_findings(evidence: Evidence) -> list[Finding]:
@@ -91,14 +90,18 @@ def server_findings(evidence: Evidence) -> list[Finding]:
 
 
 def _dead_servers(evidence: Evidence) -> list[Finding]:
-    """Servers that refuse us or do not answer; unless the job has just worked with them, for then it is our way there."""
+    """Servers that refuse us or do not answer."""
     found = []
     for name, fact, source in _reached(evidence):
-        if not _refused(fact) or _worked_lately(evidence):
+        if not refused(fact):
             continue
         cause = causes.match(fact.reason)
         what = f"{name} cannot be used from here: {cause.title}" if cause else f"{name} does not answer"
         details = [fact.reason, *([f"means: {cause.meaning}", f"check: {cause.check}"] if cause else ())]
+        if _worked_lately(evidence):
+            details.append(
+                "the job's last task ended well all the same: perhaps it is only the way from here"
+            )
         found.append(_cause(what, details=details, source=source))
     return found
 
@@ -107,19 +110,17 @@ def _reached(evidence: Evidence) -> tuple[tuple[str, Any, str], ...]:
     return ("PostgreSQL", evidence.postgres, SEE_POSTGRES), ("Redis", evidence.redis, SEE_REDIS)
 
 
-def _refused(fact: Fact[Any]) -> bool:
-    """Whether a server said no or nothing; a probe's own fault says nothing about it."""
-    return isinstance(fact, Unknown) and (fact.error is None or isinstance(fact.error, Unreachable | Denied))
-
-
 def _worked_lately(evidence: Evidence) -> bool:
-    """Whether a run of the job without a failure has just ended: it uses both servers."""
-    runs = evidence.runs.value.runs if isinstance(evidence.runs, Known) else ()
-    return bool(runs) and not runs[-1].failed and evidence.now - runs[-1].at < _LATELY
+    """Whether the job's last task has just ended with 0, which it does only where it could use both servers."""
+    ended = [task for task in evidence.tasks.value if task.ended] if isinstance(evidence.tasks, Known) else []
+    last = ended[0] if ended else None
+    return bool(last and not last.failed and last.stopped_at and evidence.now - last.stopped_at < _LATELY)
 
 
 def _shut_out(evidence: Evidence) -> list[Finding]:
-    """Security groups that do not let the task in."""
+    """Security groups that do not let the task in; but where it has just been there, it has another way."""
+    if _worked_lately(evidence):
+        return []
     asked = (
         ("PostgreSQL", evidence.postgres_access, evidence.instance),
         ("Redis", evidence.redis_access, evidence.cache),
@@ -239,6 +240,20 @@ def _never_run(evidence: Evidence) -> list[Finding]:
     return [_cause(f"the clean-up is scheduled, but was not started {when}", source=finding.source)]
 
 
+def _not_found(evidence: Evidence) -> list[Finding]:
+    """Some were left behind, and nothing that was looked at says why."""
+    if not evidence.behind:
+        return []
+    return [
+        Finding(
+            check="cause",
+            severity=Severity.WARNING,
+            summary=f"cause not found: {len(evidence.behind)} sandboxes were left behind, and nothing seen here says why",
+            source=_see_log(evidence),
+        )
+    ]
+
+
 def _cause(
     summary: str, *, details: list[str] | None = None, source: str = "", resource: Resource | None = None
 ) -> Finding:
@@ -273,7 +288,7 @@ def _judged(group: ErrorGroup, evidence: Evidence) -> tuple[Severity, str]:
         return Severity.OK, f"ruled out now: {why}"
     if _settled(group, evidence):
         return Severity.OK, "a later run went without it"
-    if isinstance(evidence.database, Known) and not evidence.behind:
+    if isinstance(evidence.database, Known) and not evidence.over:
         return Severity.OK, "it left no sandbox behind"
     return Severity.WARNING, f"cannot tell whether it still holds: {why}"
 

@@ -44,20 +44,24 @@ def blast_radius(plan: Plan, max_targets: int | None) -> Verdict:
     count, total = targets(plan.actions), plan.existing
     if plan.undoes:
         return Verdict(guard="blast radius", allowed=True, reason="an undo touches only what its run did")
-    if not total:
+    if total is None:
         return Verdict(guard="blast radius", allowed=False, reason="cannot tell how many resources exist")
-    reason = f"{count} targets, {count / total:.0%} of the {total} sandbox resources that exist"
+    reason = f"{count} targets, {_share(count, total):.0%} of the {total} sandbox resources that exist"
     if max_targets is not None:
         return Verdict(
             guard="blast radius", allowed=count <= max_targets, reason=f"{reason}; at most {max_targets}"
         )
-    allowed = count <= MAX_TARGETS and count / total <= MAX_SHARE
+    allowed = count <= MAX_TARGETS and _share(count, total) <= MAX_SHARE
     limit = (
         ""
         if allowed
         else f"; the limit is {MAX_TARGETS} and {MAX_SHARE:.0%}. --max-targets {count} raises it"
     )
     return Verdict(guard="blast radius", allowed=allowed, reason=reason + limit)
+
+
+def _share(count: int, total: int) -> float:
+    return count / total if total else 1.0
 
 
 def targets(actions: Iterable[Action]) -> int:
@@ -70,7 +74,10 @@ def phrases(plan: Plan) -> tuple[str, ...]:
     lost = [action for action in plan.actions if action.reversibility is Reversibility.IRREVERSIBLE]
     if not lost:
         return ()
-    return (f"drop {targets(lost)}", *(action.resource.id for action in lost if targets(lost) == 1))
+    return (
+        f"drop {targets(lost)}",
+        *(action.resource.id for action in lost if len(lost) == 1 and "sandboxes" not in action.before),
+    )
 
 
 def first_refusal(verdicts: Iterable[Verdict]) -> Verdict | None:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from runbooks.engine.model import Remedy
 from runbooks.engine.systems import Readers, Writers
-from runbooks.remedies.cleanup import CleanUp, DropBlocker, EnableRule, RunTask
+from runbooks.remedies.cleanup import CleanUp, DropBlocker
 from runbooks.remedies.gate import Gate
 from runbooks.remedies.quarantine import DeleteKeys, DropSchema, QuarantineKeys, QuarantineSchema
+from runbooks.remedies.task import EnableRule, RunTask
 from sandbox.ports import SqlTransaction
 
 __all__ = ["remedies"]

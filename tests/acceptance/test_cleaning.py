@@ -63,7 +63,7 @@ def test_one_by_one_typed_verified_measured_again_and_undone_where_it_can_be(dis
     before = dump(lab)
     made = plan_of(disabled, "rb-sb-001")
     assert dump(lab) == before
-    assert [action["verb"] for action in made["actions"]] == ["enable rule"] + ["clean up sandbox"] * 6
+    assert [action["verb"] for action in made["actions"]] == ["clean up sandbox"] * 6 + ["enable rule"]
     unasked = disabled.call("apply", "--plan", made["id"], "--yes")
     assert (unasked.code, "it cannot be undone" in unasked.said) == (4, True)
     wrong = disabled.call("apply", "--plan", made["id"], typing="drop 7")
@@ -77,7 +77,7 @@ def test_one_by_one_typed_verified_measured_again_and_undone_where_it_can_be(dis
     assert {result["phase"] for result in run["results"]} == {"done"}
     assert "schemas dropped schemas=sandbox_" in applied.err  # every step is told
     assert (live(lab), enabled(lab)) == (99, True)
-    gone = {action["before"]["id"] for action in made["actions"][1:]}
+    gone = {action["before"]["id"] for action in made["actions"][:6]}
     after = dump(lab)
     assert {str(name) for (name,) in rows(lab, "SELECT id FROM sandboxes WHERE status = 'destroyed'")} >= gone
     assert before.tokens() - after.tokens() <= gone
@@ -98,12 +98,12 @@ def test_one_by_one_typed_verified_measured_again_and_undone_where_it_can_be(dis
 def test_by_the_deployed_task_which_is_watched_to_its_end(disabled: Engineer) -> None:
     lab = disabled.lab
     made = plan_of(disabled, "rb-sb-001", "--via", "ecs")
-    assert [action["verb"] for action in made["actions"]] == ["enable rule", "run clean-up task"]
+    assert [action["verb"] for action in made["actions"]] == ["run clean-up task", "enable rule"]
     one = disabled.call("apply", "--plan", made["id"], "--json", typing="drop 1")
     assert one.code == 4, one.said  # it takes six
     applied = disabled.call("apply", "--plan", made["id"], "--json", typing="drop 6")
     assert applied.code == 0, applied.said
-    assert "ended; 6 of 6 sandboxes are gone" in applied.document["run"]["results"][1]["reason"]
+    assert "ended; 6 of 6 sandboxes are gone" in applied.document["run"]["results"][0]["reason"]
     assert live(lab) == 99
     assert rows(lab, "SELECT 1 FROM sandbox_audit_log WHERE actor = 'sandbox-cleanup'")
 
@@ -131,7 +131,7 @@ def test_an_object_elsewhere_goes_only_if_it_was_named(blocked: Engineer) -> Non
 def test_what_was_extended_or_blocked_since_the_plan_is_left_alone(disabled: Engineer) -> None:
     lab = disabled.lab
     made = plan_of(disabled, "rb-sb-001")
-    extended, watched = (action["before"]["id"] for action in made["actions"][1:3])
+    extended, watched = (action["before"]["id"] for action in made["actions"][:2])
     with psycopg.connect(lab.env["DATABASE_URL"]) as connection:
         connection.execute(
             "UPDATE sandboxes SET status = 'running', expires_at = now() + interval '1 hour' WHERE id = %s",
@@ -143,9 +143,9 @@ def test_what_was_extended_or_blocked_since_the_plan_is_left_alone(disabled: Eng
     applied = disabled.call("apply", "--plan", made["id"], "--json", typing="drop 6")
     assert applied.code == 5, applied.said
     results = applied.document["run"]["results"]
-    assert [result["phase"] for result in results] == ["skipped"] * 3 + ["done"] * 4
-    assert "its CASCADE would take along view public.watching" in results[0]["reason"]
-    assert "it is running until" in results[1]["reason"]
-    assert "view public.watching rests on" in results[2]["reason"]
+    assert [result["phase"] for result in results] == ["skipped"] * 2 + ["done"] * 4 + ["skipped"]
+    assert "its CASCADE would take along view public.watching" in results[6]["reason"]
+    assert "it is running until" in results[0]["reason"]
+    assert "view public.watching rests on" in results[1]["reason"]
     assert live(lab) == 101
     assert rows(lab, "SELECT 1 FROM pg_views WHERE viewname = 'watching'")

@@ -72,7 +72,7 @@ def test_the_others_name_the_dead_servers_as_the_cause(engineer: Engineer, runbo
     assert answer.code == 3, answer.said
     assert answer.seconds < SECONDS
     causes = [each["summary"] for each in answer.document["findings"] if each["check"] == "cause"]
-    assert [server in said for server, said in zip(("PostgreSQL", "Redis"), causes, strict=True)]
+    assert ["PostgreSQL" in causes[0], "Redis" in causes[1], len(causes)] == [True, True, 2]
     assert {"alarm", "database", "schedule", "tasks", "log", "RDS"} <= unknown(answer)
     assert answer.document["plan"] is None
 

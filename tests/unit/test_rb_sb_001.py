@@ -205,6 +205,10 @@ def test_what_is_left_of_growth_is_the_same_before_and_after_a_clean_up() -> Non
     new = tuple(row(500 + number, created_at=NOW - HOUR) for number in range(30))
     over = tuple(behind(900 + number, late=timedelta(hours=9), **old) for number in range(40))
     gone = tuple(replace(each.row, status=Status.DESTROYED, destroyed_at=NOW) for each in over)
+    stuck = behind(990, late=timedelta(hours=9), status=Status.DESTROYING, expires_at=NOW + HOUR, **old)
+    assert (
+        growth_per_hour(database(stuck, rows=live_rows(3, **old)).value) == 0.0
+    )  # given up, whatever its end says
     before = database(*over, rows=(*live_rows(60, **old), *new)).value
     after = database(rows=(*live_rows(60, **old), *new, *gone)).value
     assert growth_per_hour(before) == growth_per_hour(after) == 5.0

@@ -157,15 +157,56 @@ def test_what_this_role_may_not_drop_is_left_alone() -> None:
     ("changes", "said"),
     [
         ({"blockers": Known((blocker(OTHER),))}, "its CASCADE would take along view reporting.overview"),
-        ({"blockers": unknown("no answer")}, "cannot tell what its CASCADE would take along"),
+        ({"blockers": unknown("no answer")}, "cannot tell what it would take along: blockers unknown"),
+        ({"database": unknown("no answer")}, "cannot tell what it would take along: database unknown"),
+        ({"holders": unknown("no answer")}, "cannot tell what it would take along: holders unknown"),
     ],
 )
 def test_the_deployed_job_is_not_let_loose_on_what_others_need(changes: dict[str, Any], said: str) -> None:
-    evidence = healthy(database=database(LATE, OTHER), rule=DISABLED, **changes)
+    evidence = healthy(**{"database": database(LATE, OTHER), "rule": DISABLED, **changes})
     for via in ("library", "ecs"):
         actions, left = propose(evidence, via=via)
         assert {each.verb for each in actions} <= {"clean up sandbox"}
         assert any(said in each.summary for each in left)
+
+
+def test_the_deployed_task_is_not_run_over_those_that_are_left_alone() -> None:
+    evidence = healthy(database=database(LATE, OTHER), holders=Known((holder(LATE),)))
+    actions, left = propose(evidence, via="ecs")
+    assert actions == []
+    assert any("it asks nobody, and would try box-7 as well" in each.summary for each in left)
+
+
+def test_the_deployed_task_counts_for_all_that_is_due() -> None:
+    fresh = behind(9, late=timedelta(minutes=10))
+    (action,), _ = propose(healthy(database=database(LATE, fresh)), via="ecs")
+    assert list(action.before["sandboxes"].values()) == ["box-7", "box-9"]
+
+
+@pytest.mark.parametrize(
+    ("value", "started"), [("true", False), ("TRUE", False), ("false", True), ("", True)]
+)
+def test_a_job_that_takes_orphans_is_not_let_loose(value: str, started: bool) -> None:
+    pair = {"name": "CLEANUP_ORPHANED", "value": value}
+    rule = healthy().rule
+    assert isinstance(rule, Known)
+    assert rule.value is not None
+    target = replace(
+        rule.value.targets[0], overrides={"containerOverrides": [{"name": "job", "environment": [pair]}]}
+    )
+    told = Known(replace(rule.value, targets=(target,)))
+    actions, _ = propose(healthy(database=database(LATE), rule=told), via="ecs")
+    assert bool(actions) is started
+
+
+def test_the_schedule_comes_last_and_named_objects_first() -> None:
+    evidence = healthy(
+        database=database(LATE),
+        blockers=Known((blocker(LATE),)),
+        rule=Known(replace(DISABLED.value, targets=())),
+    )
+    actions, _ = propose(evidence, objects=["reporting.overview"])
+    assert [each.verb for each in actions] == ["drop object", "clean up sandbox", "enable rule"]
 
 
 def test_names_are_safe_to_paste() -> None:

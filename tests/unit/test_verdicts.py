@@ -50,7 +50,8 @@ REFUSED = "PostgreSQL at db:5432: connection refused"
             {"redis": unknown("Redis at redis:6379: connection refused"), "runs": OLD},
             "Redis refuses connections",
         ),
-        ({"postgres_access": SHUT}, "cannot reach PostgreSQL: no rule of sg-db"),
+        ({"redis": unknown("Redis at redis:6379: connection refused")}, "Redis refuses connections"),
+        ({"postgres_access": SHUT, "tasks": Known(())}, "cannot reach PostgreSQL: no rule of sg-db"),
         ({"rule": DISABLED}, "rule arrakis-sandbox-cleanup is disabled"),
         ({"rule": Known(None)}, "there is no rule"),
         (BLOCKED, "view reporting.overview rests on it"),
@@ -71,6 +72,17 @@ def test_the_right_cause_comes_first(changes: dict[str, Any], first: str) -> Non
     assert first in causes[0].summary
     assert {each.severity for each in causes} == {Severity.CRITICAL}
     assert all(each.check == "cause" for each in causes)
+
+
+def test_security_groups_that_the_job_gets_round_are_no_cause() -> None:
+    evidence = healthy(postgres_access=SHUT)
+    assert confirmed_causes(evidence) == []
+    assert {each.severity for each in server_findings(evidence)} == {Severity.OK}
+
+
+def test_what_was_left_behind_for_no_known_reason_is_said_so() -> None:
+    (cause,) = confirmed_causes(healthy(database=database(LATE)))
+    assert (cause.severity, "cause not found" in cause.summary) == (Severity.WARNING, True)
 
 
 def test_a_failing_task_is_told_where_the_others_explain_only_some() -> None:
@@ -105,8 +117,7 @@ def test_of_a_failing_task_it_says_what_its_log_says_and_what_answers_here() -> 
         {"database": unknown()},
         {"errors": log(group(REFUSED))},  # the log names it, no probe confirms it
         {"blockers": Known((blocker(LATE),))},  # of one that is not over
-        {"redis": unknown("Redis at redis:6379: connection refused")},  # the job has just worked with it
-        {"redis": Unknown("the redis probe failed: KeyError", error=KeyError("x")), "runs": OLD},
+        {"redis": Unknown("the redis probe failed: KeyError", error=KeyError("x"))},
     ],
 )
 def test_what_no_probe_confirms_is_no_cause(changes: dict[str, Any]) -> None:
@@ -119,6 +130,10 @@ def test_what_no_probe_confirms_is_no_cause(changes: dict[str, Any]) -> None:
         (REFUSED, {}, Answer.RULED_OUT),
         (REFUSED, {"postgres": unknown(REFUSED)}, Answer.CONFIRMED),
         (REFUSED, {"postgres": unknown("password authentication failed")}, Answer.UNKNOWN),
+        ("query_wait_timeout", {"postgres": unknown(REFUSED)}, Answer.UNKNOWN),
+        ("SANDBOX_001", {"database": database(LATE)}, Answer.UNKNOWN),
+        ("canceling statement due to statement timeout", {}, Answer.UNKNOWN),
+        ("Redis key cleanup failed", {"redis": Unknown("no host", error=KeyError("x"))}, Answer.UNKNOWN),
         ("SQLSTATE=53300", {"database": database(used=99)}, Answer.CONFIRMED),
         ("SQLSTATE=53300", {}, Answer.RULED_OUT),
         ("SQLSTATE=53300", {"database": unknown()}, Answer.UNKNOWN),

@@ -1,0 +1,231 @@
+"""The deployed clean-up task and its schedule: run once and watched, or enabled again."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from diagnostics.compute import TaskRun, TaskTarget, read_rule, read_tasks
+from runbooks.engine.model import Action, Observation, State
+from runbooks.remedies.gate import Gate
+from sandbox import cleanup, registry, schemas, teardown
+from sandbox.errors import ArrakisError, Unreachable
+
+__all__ = ["ORPHANS", "EnableRule", "RunTask", "cleans_orphans", "digest"]
+
+ORPHANS = "it is told to clean up orphans (CLEANUP_ORPHANED), and takes live sandboxes for such"
+
+_POLL, _LONGEST_POLL = 0.5, 10.0  # seconds between two looks at a task
+_PATIENCE = 15 * 60.0  # seconds that it is watched for: the schedule's interval
+_REMEMBERED = timedelta(minutes=55)
+
+
+def cleans_orphans(overrides: Mapping[str, Any], definition: Sequence[Mapping[str, Any]] = ()) -> bool:
+    """Whether a task is told to clean up orphans, by its containers' definitions or by what overrides them."""
+    told: dict[str, str] = {}
+    for container in (*definition, *overrides.get("containerOverrides", ())):
+        for pair in container.get("environment", ()):
+            if pair.get("name") == "CLEANUP_ORPHANED":
+                told[str(container.get("name"))] = str(pair.get("value")).lower()
+    return "true" in told.values()
+
+
+def digest(overrides: Mapping[str, Any]) -> str:
+    """Return what tells overrides from others without showing them: they may hold secrets."""
+    return hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class EnableRule:
+    """Enables a schedule again; undone by disabling it. put_rule would forget all that it is not told."""
+
+    verb = "enable rule"
+
+    def __init__(self, gate: Gate) -> None:
+        """Work through the gate."""
+        self._gate = gate
+
+    def observe(self, action: Action) -> Observation:
+        """Look at its state."""
+        rule = read_rule(self._gate.read.aws, action.before["name"])
+        if rule is None:
+            return Observation(state=State.CHANGED, reason="there is no such rule any more")
+        if rule.enabled:
+            return Observation(state=State.AFTER, reason="it is enabled")
+        return Observation(state=State.BEFORE, reason="it is disabled")
+
+    def in_use(self, action: Action) -> str | None:
+        """Nobody uses a schedule; but say what the job that it starts would take along."""
+        rule = read_rule(self._gate.read.aws, action.before["name"])
+        return _hazard(self._gate, rule.targets if rule else ())
+
+    def apply(self, action: Action) -> None:
+        """Enable it."""
+        with self._gate.lease():
+            self._gate.write.aws.write("events", "enable_rule", Name=action.before["name"])
+
+    def revert(self, action: Action) -> None:
+        """Disable it."""
+        with self._gate.lease():
+            self._gate.write.aws.write("events", "disable_rule", Name=action.before["name"])
+
+
+class RunTask:
+    """Runs the deployed clean-up task once, as its schedule does but with LOG_LEVEL=debug, and watches it to its end.
+
+    The task bears the plan's own token, so that an interrupted run finds it again instead of starting another one. What the
+    schedule hands to the task may hold secrets: it is read again when the task is started, and not kept in the plan.
+    """
+
+    verb = "run clean-up task"
+
+    def __init__(self, gate: Gate) -> None:
+        """Work through the gate."""
+        self._gate = gate
+
+    def observe(self, action: Action) -> Observation:
+        """Look for the task, and how it ended. ECS forgets one about an hour after its end: then nobody can tell."""
+        task = self._task(action)
+        if task is None:
+            age = datetime.now(UTC) - datetime.fromisoformat(action.before["planned_at"])
+            if age > _REMEMBERED:
+                why = "cannot tell whether it ran: ECS forgets a task within the hour"
+                return Observation(state=State.CHANGED, reason=why)
+            return Observation(state=State.BEFORE, reason="it was not started")
+        evidence = {"task": task.id}
+        if not task.ended:
+            return Observation(
+                state=State.PARTLY, reason=f"task {task.id} is {task.status}", evidence=evidence
+            )
+        # The deployed job ends with 0 even if every sandbox failed: what is left tells.
+        stayed = self._stayed(action)
+        total = len(action.before["sandboxes"])
+        told = (
+            f"task {task.id} {task.failure or 'ended'}; {total - len(stayed)} of {total} sandboxes are gone"
+        )
+        told += f", still there: {', '.join(stayed)}" if stayed else ""
+        return Observation(
+            state=State.CHANGED if stayed else State.AFTER,
+            reason=told,
+            evidence={**evidence, "stayed": stayed},
+        )
+
+    def in_use(self, action: Action) -> str | None:
+        """Say whether another one is running just now, or what its CASCADE would take along."""
+        others = [
+            task
+            for task in self._tasks(action)
+            if not task.ended and task.started_by != action.before["token"]
+        ]
+        if others:
+            return f"task {others[0].id} is {others[0].status} already"
+        return _hazard(self._gate, [self._target(action)])
+
+    def apply(self, action: Action) -> None:
+        """Start it, unless it was started, and wait for its end."""
+        if self._task(action) is None:
+            with self._gate.lease():
+                self._start(action)
+        told, pause, end = "", _POLL, time.monotonic() + _PATIENCE
+        while True:
+            try:
+                task = self._task(action)
+            except Unreachable as error:  # it goes on without us
+                status = f"cannot tell: {error}"
+            else:
+                status = task.status if task else "starting"
+                if task and task.ended:
+                    return
+            if time.monotonic() > end:
+                raise ArrakisError(f"the task has not ended within {_PATIENCE / 60:.0f} minutes: {status}")
+            if status != told:
+                self._gate.tell(f"  {action.resource.id}: {status}")
+            told = status
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL)
+
+    def revert(self, action: Action) -> None:
+        """Impossible."""
+        raise ArrakisError("what the task took away is gone for good")
+
+    def _stayed(self, action: Action) -> list[str]:
+        """The names of those planned that are not destroyed."""
+        ids: Mapping[str, str] = action.before["sandboxes"]
+        with self._gate.read.sql.snapshot() as snapshot:
+            rows = {str(row.id): row for row in registry.claimants(snapshot, tokens=list(ids)).rows}
+        return [name for id, name in ids.items() if id in rows and rows[id].live]
+
+    def _start(self, action: Action) -> None:
+        before, target = action.before, self._target(action)
+        how = {
+            "launchType": target.launch_type,
+            "capacityProviderStrategy": list(target.capacity),
+            "networkConfiguration": dict(target.network),
+        }
+        answer = self._gate.write.aws.write(
+            "ecs",
+            "run_task",
+            cluster=before["cluster"],
+            taskDefinition=before["task_definition"],
+            count=1,
+            startedBy=before["token"],
+            clientToken=before["token"],
+            overrides=self._verbose(target),
+            **{key: value for key, value in {**target.more, **how}.items() if value},
+        )
+        if not answer.get("tasks"):
+            reasons = ", ".join(str(each.get("reason")) for each in answer.get("failures", ()))
+            raise ArrakisError(f"ECS did not start the task: {reasons or 'no reason given'}")
+
+    def _target(self, action: Action) -> TaskTarget:
+        """How the schedule starts the task now. Raises ArrakisError where that is not what was planned."""
+        rule = read_rule(self._gate.read.aws, action.before["rule"])
+        planned = [action.before[what] for what in ("cluster", "task_definition", "network", "overrides")]
+        for target in rule.targets if rule else ():
+            now = [target.cluster, target.task_definition, dict(target.network), digest(target.overrides)]
+            if now == planned:
+                return target
+        raise ArrakisError(
+            f"{action.before['rule']} does not start this task any more", hint="run the runbook again"
+        )
+
+    def _verbose(self, target: TaskTarget) -> Mapping[str, object]:
+        """The schedule's own overrides, and LOG_LEVEL=debug for each container."""
+        own = {each["name"]: each for each in target.overrides.get("containerOverrides", ())}
+        names = [each["name"] for each in _containers(self._gate, target)]
+        return {
+            **target.overrides,
+            "containerOverrides": [_debugged(own.get(name, {"name": name})) for name in names],
+        }
+
+    def _task(self, action: Action) -> TaskRun | None:
+        mine = [task for task in self._tasks(action) if task.started_by == action.before["token"]]
+        return mine[0] if mine else None
+
+    def _tasks(self, action: Action) -> tuple[TaskRun, ...]:
+        return read_tasks(
+            self._gate.read.aws, cluster=action.before["cluster"], family=action.before["family"]
+        )
+
+
+def _debugged(override: Mapping[str, Any]) -> dict[str, Any]:
+    others = [each for each in override.get("environment", ()) if each["name"] != "LOG_LEVEL"]
+    return {**override, "environment": [*others, {"name": "LOG_LEVEL", "value": "debug"}]}
+
+
+def _containers(gate: Gate, target: TaskTarget) -> Sequence[Mapping[str, Any]]:
+    found = gate.read.aws.read("ecs", "describe_task_definition", taskDefinition=target.task_definition)
+    containers: Sequence[Mapping[str, Any]] = found["taskDefinition"]["containerDefinitions"]
+    return containers
+
+
+def _hazard(gate: Gate, targets: Sequence[TaskTarget]) -> str | None:
+    """What the job would take along of others': by its CASCADE, or as an orphan; None if nothing."""
+    if any(cleans_orphans(target.overrides, _containers(gate, target)) for target in targets):
+        return ORPHANS
+    with gate.read.sql.snapshot() as snapshot:
+        due = cleanup.due_at(snapshot, registry.now(snapshot))
+        names = [name for row in due for name in teardown.belongings(snapshot, row).schemas]
+        outside = schemas.blockers(snapshot, names)
+    return f"its CASCADE would take along {outside[0].kind} {outside[0].name}" if outside else None
