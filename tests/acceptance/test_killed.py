@@ -29,7 +29,15 @@ def undisturbed(engineer: Engineer) -> Dump:
 
 @pytest.mark.parametrize(
     "records",
-    [RUN_STARTED, FIRST_SCHEMA_BEGUN, FIRST_SCHEMA_DONE, 9, FIRST_KEYS_BEGUN, LAST_KEYS_BEGUN, LAST_DONE],
+    [
+        RUN_STARTED,
+        FIRST_SCHEMA_BEGUN,
+        pytest.param(FIRST_SCHEMA_DONE, marks=pytest.mark.soak),
+        pytest.param(9, marks=pytest.mark.soak),
+        FIRST_KEYS_BEGUN,
+        pytest.param(LAST_KEYS_BEGUN, marks=pytest.mark.soak),
+        LAST_DONE,
+    ],
 )
 def test_a_killed_apply_is_taken_up_where_it_stopped(
     newcomer: Engineer, undisturbed: Dump, records: int
