@@ -45,7 +45,7 @@ def propose(
     elif going:
         task = _task(evidence, hazard, staying=[each for alike in staying.values() for each in alike])
         if isinstance(task, TaskTarget):
-            actions.append(_running(evidence, task, token=f"{runbook}-{evidence.now:%Y%m%d%H%M%S}"))
+            actions.append(_running(evidence, task, token=f"{runbook}-{evidence.now:%Y%m%d%H%M%S%f}"))
         else:
             left.append(task)
     if enabling := _enabling(evidence):

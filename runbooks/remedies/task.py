@@ -120,6 +120,8 @@ class RunTask:
         ]
         if others:
             return f"task {others[0].id} is {others[0].status} already"
+        if self._task(action):  # it was started: what remains is to watch it
+            return None
         return _hazard(self._gate, [self._target(action)])
 
     def apply(self, action: Action) -> None:

@@ -27,6 +27,7 @@ from runbooks.engine.model import Action, Remedy, State
 from runbooks.engine.systems import Readers, Writers, readers, writers
 from runbooks.overdue import Evidence
 from runbooks.remedies import remedies
+from runbooks.remedies.task import ORPHANS
 from sandbox.errors import ArrakisError, Denied
 from tests.acceptance.engineer import eventually
 from tests.conftest import StartLab
@@ -183,12 +184,12 @@ class Scene:
         lines = [event["message"] for event in found["events"]]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def define(self, database_url: str) -> None:
-        """Let the task look for its database elsewhere from now on."""
+    def define(self, **variables: str) -> None:
+        """Let the task have other variables from now on."""
         current = self.ecs.describe_task_definition(taskDefinition=FAMILY)["taskDefinition"]
         [container] = current["containerDefinitions"]
-        others = [pair for pair in container["environment"] if pair["name"] != "DATABASE_URL"]
-        container["environment"] = [*others, {"name": "DATABASE_URL", "value": database_url}]
+        pairs = {pair["name"]: pair["value"] for pair in container["environment"]} | variables
+        container["environment"] = [{"name": name, "value": value} for name, value in pairs.items()]
         kept = {name: current[name] for name in ("family", "requiresCompatibilities", "cpu", "memory")}
         self.ecs.register_task_definition(**kept, containerDefinitions=[container])
 
@@ -235,9 +236,16 @@ def scene(opened: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 @pytest.fixture
 def misdirected(scene: Scene) -> Iterator[Scene]:
     """Return the lab with a task that looks for its database where none is."""
-    scene.define("postgresql://lab@127.0.0.1:1/arrakis")
+    scene.define(DATABASE_URL="postgresql://lab@127.0.0.1:1/arrakis")
     yield scene
-    scene.define(scene.env["DATABASE_URL"])
+    scene.define(DATABASE_URL=scene.env["DATABASE_URL"])
+
+
+@pytest.fixture
+def orphaning(scene: Scene) -> Iterator[Callable[[], None]]:
+    """Return how to tell the task to clean up orphans too."""
+    yield lambda: scene.define(CLEANUP_ORPHANED="true")
+    scene.define(CLEANUP_ORPHANED="false")
 
 
 @pytest.fixture
@@ -302,9 +310,23 @@ def test_who_holds_the_row_of_a_sandbox_uses_it(scene: Scene) -> None:
         assert remedy.in_use(planned) == held
 
 
-def test_a_task_that_would_take_along_what_is_not_a_sandboxs_is_not_run(viewed: Scene) -> None:
-    planned = viewed.propose(viewed.gather(), RUN, VIEW)
-    assert viewed.remedy(RUN).in_use(planned) == f"its CASCADE would take along view {VIEW}"
+@pytest.mark.parametrize("verb", [ENABLE, RUN])
+def test_a_job_that_would_take_along_what_is_not_a_sandboxs_is_not_let_loose(
+    viewed: Scene, verb: str
+) -> None:
+    planned = viewed.propose(viewed.gather(), verb, VIEW)
+    assert viewed.remedy(verb).in_use(planned) == f"its CASCADE would take along view {VIEW}"
+
+
+@pytest.mark.parametrize("verb", [ENABLE, RUN])
+def test_a_job_that_is_told_since_the_plan_to_take_orphans_is_not_let_loose(
+    orphaning: Callable[[], None], scene: Scene, verb: str
+) -> None:
+    scene.overdue()
+    planned, remedy = scene.plan(verb), scene.remedy(verb)
+    assert remedy.in_use(planned) is None
+    orphaning()
+    assert remedy.in_use(planned) == ORPHANS
 
 
 # ---- the schedule

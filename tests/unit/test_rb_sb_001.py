@@ -86,7 +86,7 @@ def test_the_deployed_task_is_one_action() -> None:
     assert (action.verb, action.resource.id) == ("run clean-up task", "arrakis-sandbox-cleanup")
     assert list(action.before["sandboxes"].values()) == ["box-200", "box-201"]
     assert "box-200, box-201" in action.reason
-    assert action.before["token"] == "rb-sb-001-20260301120000"
+    assert action.before["token"] == "rb-sb-001-20260301120000000000"
 
 
 def test_without_a_schedule_nobody_can_tell_how_the_task_is_started() -> None:
