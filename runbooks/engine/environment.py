@@ -60,6 +60,10 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
             "no environment is named",
             hint=f"--env NAME ({_known(folder)}), or try `{command()} lab rb-sb-003`",
         )
+    if "alarm_prefix" in settings:  # it would be passed over, and another environment's alarms taken for ours
+        raise ArrakisError(
+            f"alarm_prefix in environments/{name}.toml stands under [stack] now", hint="move it there"
+        )
     region = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or settings.get("region")
     addresses = {field: variables.get(variable) or settings.get(field) for field, variable in _URLS.items()}
     resolved = {field: _address(field, value, region) for field, value in addresses.items()}

@@ -30,13 +30,13 @@ def undisturbed(engineer: Engineer) -> Dump:
 @pytest.mark.parametrize(
     "records",
     [
-        RUN_STARTED,
+        pytest.param(RUN_STARTED, marks=pytest.mark.soak),
         FIRST_SCHEMA_BEGUN,
         pytest.param(FIRST_SCHEMA_DONE, marks=pytest.mark.soak),
         pytest.param(9, marks=pytest.mark.soak),
         FIRST_KEYS_BEGUN,
         pytest.param(LAST_KEYS_BEGUN, marks=pytest.mark.soak),
-        LAST_DONE,
+        pytest.param(LAST_DONE, marks=pytest.mark.soak),
     ],
 )
 def test_a_killed_apply_is_taken_up_where_it_stopped(

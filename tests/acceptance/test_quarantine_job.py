@@ -59,7 +59,7 @@ def test_what_destroyed_sandboxes_left_can_be_given_back_and_then_stays(engineer
 
 @pytest.mark.parametrize(
     ("variables", "args"),
-    [({}, ["--orphaned"]), ({"CLEANUP_ORPHANED": "true"}, [])],
+    [({}, ["--orphaned"]), pytest.param({"CLEANUP_ORPHANED": "true"}, [], marks=pytest.mark.soak)],
     ids=["option", "variable"],
 )
 def test_orphans_when_asked_for(engineer: Engineer, variables: dict[str, str], args: list[str]) -> None:

@@ -270,7 +270,7 @@ def drop(world: World, name: str) -> None:
     schemas.drop_blocker(world.database, SCHEMA, name, fence=lambda _: None)
 
 
-@pytest.mark.parametrize("names", [PLAIN, ODD], ids=["plain", "odd"])
+@pytest.mark.parametrize("names", [pytest.param(PLAIN, marks=pytest.mark.soak), ODD], ids=["plain", "odd"])
 @pytest.mark.parametrize("what", CASES)
 def test_what_rests_on_a_schema_goes_alone_and_can_be_made_again(
     world: World, what: str, names: Mapping[str, str]

@@ -39,6 +39,7 @@ def test_what_is_named_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
         ('[stack]\nclutser = "x"', "one of cluster"),
         ('[stack]\nzzz = "x"', "one of alarm_prefix, cleanup_logs"),
         ("[stack]\ncluster = 7", 'write them as cluster = "…"'),
+        ('alarm_prefix = "arrakis-"', "move it there"),
         ('stack = "x"', 'write them as cluster = "…"'),
     ],
 )
