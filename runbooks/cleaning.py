@@ -117,12 +117,11 @@ def _hazard(evidence: Evidence, *, cleared: Collection[str]) -> str | None:
 
 
 def _not_started(what: str, hazard: str) -> Finding:
-    unknown = hazard.startswith("cannot tell")
-    return Finding(
-        check="left alone",
-        severity=Severity.UNKNOWN if unknown else Severity.WARNING,
-        summary=f"{what}: {hazard}",
-    )
+    return Finding(check="left alone", severity=_severity(hazard), summary=f"{what}: {hazard}")
+
+
+def _severity(reason: str) -> Severity:
+    return Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING
 
 
 def _not_ours(evidence: Evidence) -> tuple[str, ...]:
@@ -134,7 +133,7 @@ def _left_alone(alike: Sequence[Behind], reason: str) -> Finding:
     told = f"sandbox {names[0]} is" if len(names) == 1 else f"sandboxes {', '.join(names)} are"
     return Finding(
         check="left alone",
-        severity=Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING,
+        severity=_severity(reason),
         summary=f"{told} left alone: {reason}",
         resource=Resource(kind="sandbox", id=names[0]) if len(names) == 1 else None,
         evidence={"sandboxes": names},

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from diagnostics.alarms import Alarm, read_alarm
 from diagnostics.compute import Rule, Service, TaskRun, read_rule, read_service, read_tasks
-from diagnostics.logs import ErrorGroup, JobRuns, LogReport, read_errors, read_runs
+from diagnostics.logs import ErrorGroup, JobRun, JobRuns, LogReport, read_errors, read_runs
 from diagnostics.postgres import (
     AuditEntry,
     Connections,
@@ -40,12 +40,11 @@ __all__ = ["GRACE", "Behind", "Database", "Evidence", "gather"]
 GRACE = timedelta(minutes=30)
 """Two runs of the clean-up job: what ended later than that is left to the next one."""
 
-_AT_WORK = timedelta(
-    minutes=1
-)  # for as long as this toolkit and gaib may hold something before it is in the way
-
 WINDOW = timedelta(hours=6)
 """How far back logs and metrics are read."""
+
+# For as long as this toolkit and gaib may hold something before it is in the way.
+_AT_WORK = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +109,28 @@ class Evidence:
         """How many of them are the job's next run's."""
         return len(self.over) - len(self.behind)
 
+    @property
+    def groups(self) -> tuple[ErrorGroup, ...]:
+        """The errors of the log, as far as it was read."""
+        return self.errors.value.groups if isinstance(self.errors, Known) else ()
+
+    @property
+    def reported(self) -> tuple[JobRun, ...]:
+        """The job's runs that said what they did, the oldest first, as far as the log was read."""
+        return self.runs.value.runs if isinstance(self.runs, Known) else ()
+
+    @property
+    def last_task(self) -> TaskRun | None:
+        """The clean-up's task that ended last, as far as ECS tells."""
+        tasks = self.tasks.value if isinstance(self.tasks, Known) else ()
+        return next((task for task in tasks if task.ended), None)
+
     def logged(self, each: Behind) -> tuple[ErrorGroup, ...]:
         """The errors of the log that name a sandbox, under whichever spelling of its id."""
-        groups = self.errors.value.groups if isinstance(self.errors, Known) else ()
         mine = str(each.row.id)
-        return tuple(group for group in groups if any(same_sandbox(name, mine) for name in group.sandboxes))
+        return tuple(
+            group for group in self.groups if any(same_sandbox(name, mine) for name in group.sandboxes)
+        )
 
     def _ours_at_work(self, holder: InTheWay) -> bool:
         since = holder.transaction_since

@@ -132,11 +132,11 @@ def _registry(cause: Cause, evidence: Evidence) -> Probed:
 
 
 def _tasks(cause: Cause, evidence: Evidence) -> Probed:
-    ended = [task for task in evidence.tasks.value if task.ended] if isinstance(evidence.tasks, Known) else []
-    if not ended:
+    last = evidence.last_task
+    if last is None:
         return Answer.UNKNOWN, "ECS knows of no task that has ended within the last hour"
-    if ended[0].failed:
-        return Answer.CONFIRMED, ended[0].failure
+    if last.failed:
+        return Answer.CONFIRMED, last.failure
     return Answer.RULED_OUT, "the last task ended well"
 
 

@@ -59,8 +59,8 @@ def diagnose(evidence: Evidence) -> list[Finding]:
 
 def _last_run_went_well(evidence: Evidence) -> bool:
     """Whether the database tells that nothing is left, and the job's last run had no failure; unknown is no."""
-    runs = evidence.runs.value.runs if isinstance(evidence.runs, Known) else ()
-    return isinstance(evidence.database, Known) and bool(runs) and not runs[-1].failed
+    last = evidence.reported[-1:]
+    return isinstance(evidence.database, Known) and bool(last) and not last[0].failed
 
 
 def propose(
@@ -111,7 +111,7 @@ def _all_known(evidence: Evidence) -> bool:
     """Whether the log was read whole, with all the names in it, and so was what could be in the way."""
     if not isinstance(evidence.errors, Known) or not evidence.errors.value.complete:
         return False
-    counted = all(len(group.sandboxes) < MOST_NAMES for group in evidence.errors.value.groups)
+    counted = all(len(group.sandboxes) < MOST_NAMES for group in evidence.groups)
     return counted and isinstance(evidence.blockers, Known) and isinstance(evidence.holders, Known)
 
 

@@ -42,7 +42,7 @@ def log_findings(evidence: Evidence) -> list[Finding]:
     if not isinstance(evidence.errors, Known):
         return found
     by_cause: dict[str, list[ErrorGroup]] = defaultdict(list)
-    for group in _groups(evidence):
+    for group in evidence.groups:
         by_cause[group.cause.key if group.cause else group.fingerprint].append(group)
     for groups in by_cause.values():
         severity, verdict = _judged(max(groups, key=lambda group: group.last), evidence)
@@ -112,8 +112,7 @@ def _reached(evidence: Evidence) -> tuple[tuple[str, Any, str], ...]:
 
 def _worked_lately(evidence: Evidence) -> bool:
     """Whether the job's last task has just ended with 0, which it does only where it could use both servers."""
-    ended = [task for task in evidence.tasks.value if task.ended] if isinstance(evidence.tasks, Known) else []
-    last = ended[0] if ended else None
+    last = evidence.last_task
     return bool(last and not last.failed and last.stopped_at and evidence.now - last.stopped_at < _LATELY)
 
 
@@ -195,7 +194,7 @@ def _logged_only(evidence: Evidence) -> list[Finding]:
         Probe.TASK,
     )
     found = {}
-    for group in _groups(evidence):
+    for group in evidence.groups:
         if group.cause and group.cause.probe not in seen_otherwise:
             answer, why = probed(group.cause, evidence)
             told = group.cause.probe is Probe.CONNECTIONS and isinstance(evidence.postgres, Unknown)
@@ -208,10 +207,10 @@ def _logged_only(evidence: Evidence) -> list[Finding]:
 
 def _failing_task(evidence: Evidence) -> list[Finding]:
     """A task that fails though everything answers here: its own image, address, rights or network."""
-    ended = [task for task in evidence.tasks.value if task.ended] if isinstance(evidence.tasks, Known) else []
-    if not ended or not ended[0].failed:
+    last = evidence.last_task
+    if last is None or not last.failed:
         return []
-    recent = [group for group in _groups(evidence) if not _settled(group, evidence)]
+    recent = [group for group in evidence.groups if not _settled(group, evidence)]
     said = max(recent, key=lambda group: group.last, default=None)
     details = []
     if said is not None:
@@ -222,7 +221,7 @@ def _failing_task(evidence: Evidence) -> list[Finding]:
         if answer is Answer.RULED_OUT:
             details.append("so look at the task's own address, credentials and security group")
     finding = findings.tasks_finding(evidence.tasks, evidence.stack)
-    return [_cause(f"the clean-up task fails: {ended[0].failure}", details=details, source=finding.source)]
+    return [_cause(f"the clean-up task fails: {last.failure}", details=details, source=finding.source)]
 
 
 def _never_run(evidence: Evidence) -> list[Finding]:
@@ -275,10 +274,6 @@ def _groups_of(fact: Fact[Any]) -> tuple[str, ...]:
     return fact.value.security_groups if isinstance(fact, Known) else ()
 
 
-def _groups(evidence: Evidence) -> tuple[ErrorGroup, ...]:
-    return evidence.errors.value.groups if isinstance(evidence.errors, Known) else ()
-
-
 def _judged(group: ErrorGroup, evidence: Evidence) -> tuple[Severity, str]:
     """How bad an error of the log is by now: what a probe rules out, or a later run did not meet again, is over."""
     answer, why = probed(group.cause, evidence) if group.cause else (Answer.UNKNOWN, "no known cause matches")
@@ -295,5 +290,4 @@ def _judged(group: ErrorGroup, evidence: Evidence) -> tuple[Severity, str]:
 
 def _settled(group: ErrorGroup, evidence: Evidence) -> bool:
     """Whether a run of the job after the last such error had no failure."""
-    runs = evidence.runs.value.runs if isinstance(evidence.runs, Known) else ()
-    return any(run.at > group.last and not run.failed for run in runs)
+    return any(run.at > group.last and not run.failed for run in evidence.reported)
