@@ -33,6 +33,10 @@ _HELP = {
     "orphaned": "also put into quarantine what no sandbox owns and nobody uses (or CLEANUP_ORPHANED=true)",
     "via": "library (this toolkit, one by one) or ecs (the deployed task, watched to its end)",
     "drop_object": "an object outside of a sandbox's schema that may be dropped, by name; may be repeated",
+    "guild": "a guild's id: follow the way that its events take, hop by hop",
+    "sandbox": "a sandbox's name: look at this one in particular",
+    "canary": "publish a test event to the sandbox for real, and look for it (asks first)",
+    "probe": "create and drop a schema for real, and time it (asks first)",
     "incident": "the incident to lay out; another one starts the lab afresh",
     "report": "also write the result as JSON and Markdown into this folder",
 }
@@ -122,6 +126,88 @@ def rb_sb_003(
         yes=yes,
         max_targets=max_targets,
         options=lambda: {"drop": drop},
+    )
+
+
+@task(
+    name="rb-sb-004",
+    auto_shortflags=False,
+    help=_help(
+        "guild", "sandbox", "canary", "env", "apply", "json", "max_targets", "timeout", "yes", "report"
+    ),
+)
+def rb_sb_004(
+    c: Context,
+    guild: str = "",
+    sandbox: str = "",
+    canary: bool = False,
+    env: str = "",
+    apply: bool = False,
+    json: bool = False,
+    max_targets: str = "",
+    timeout: str = "10",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """Events do not reach sandboxes: say where they are lost; propose to mend routes, streams or the router."""
+    session = Session("rb-sb-004", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["rb-sb-004"],
+        apply=apply,
+        yes=yes,
+        max_targets=max_targets,
+        about={"guild": guild, "sandbox": sandbox},
+        trial=canary,
+    )
+
+
+@task(
+    name="rb-sb-005",
+    auto_shortflags=False,
+    help=_help("probe", "env", "apply", "json", "max_targets", "timeout", "yes", "report"),
+)
+def rb_sb_005(
+    c: Context,
+    probe: bool = False,
+    env: str = "",
+    apply: bool = False,
+    json: bool = False,
+    max_targets: str = "",
+    timeout: str = "10",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """Schemas cannot be created: say whether connections, disk, rights or the migration; propose what mends it."""
+    session = Session("rb-sb-005", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["rb-sb-005"], apply=apply, yes=yes, max_targets=max_targets, trial=probe
+    )
+
+
+@task(
+    name="rb-sb-006",
+    auto_shortflags=False,
+    help=_help("sandbox", "env", "apply", "json", "max_targets", "timeout", "yes", "report"),
+)
+def rb_sb_006(
+    c: Context,
+    sandbox: str = "",
+    env: str = "",
+    apply: bool = False,
+    json: bool = False,
+    max_targets: str = "",
+    timeout: str = "10",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """`gaib sandbox status` is slow: say which step and why; propose indexes, statistics, or ending a blocker."""
+    session = Session("rb-sb-006", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["rb-sb-006"],
+        apply=apply,
+        yes=yes,
+        max_targets=max_targets,
+        about={"sandbox": sandbox},
     )
 
 
@@ -358,16 +444,27 @@ def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
 
 
 def _runbooks() -> "dict[str, Runbook]":
-    from runbooks import purge_quarantine, rb_sb_001, rb_sb_002, rb_sb_003
+    from runbooks import (
+        purge_quarantine,
+        rb_sb_001,
+        rb_sb_002,
+        rb_sb_003,
+        rb_sb_004,
+        rb_sb_005,
+        rb_sb_006,
+    )
 
-    procedures = (rb_sb_001, rb_sb_002, rb_sb_003, purge_quarantine)
-    return {each.RUNBOOK.name: each.RUNBOOK for each in procedures}
+    pages = (rb_sb_001, rb_sb_002, rb_sb_003, rb_sb_004, rb_sb_005, rb_sb_006)
+    return {each.RUNBOOK.name: each.RUNBOOK for each in (*pages, purge_quarantine)}
 
 
 _TASKS = (
     rb_sb_001,
     rb_sb_002,
     rb_sb_003,
+    rb_sb_004,
+    rb_sb_005,
+    rb_sb_006,
     purge_quarantine,
     apply_plan,
     resume,

@@ -10,7 +10,8 @@ class Stack:
     """The names, by default the runbook page's own; an environment's file says its own under [stack].
 
     Alarms are recognised by the end of their name, and `alarm_prefix` tells one environment's from another's. An instance
-    or cache that is not named is the only one that the account has in its region.
+    or cache that is not named is the only one that the account has in its region. `database_role` is the role that the deployed
+    system creates sandboxes as; `stream_replicas` how many replicas its streams have, None where nobody laid that down.
     """
 
     alarm_prefix: str = ""
@@ -23,4 +24,6 @@ class Stack:
     cleanup_rule: str = "arrakis-sandbox-cleanup"
     database_instance: str | None = None
     cache: str | None = None
+    database_role: str = "arrakis_app"
+    stream_replicas: int | None = None
     escalation: str = "the team that owns the sandboxes"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,14 +128,18 @@ def lay_out(lab: Lab, name: str) -> Lab:
     incident = _incident(name)
     with _locked(lab.home):
         done = _remembered(lab.home)
-        if others := [each for each in done["laid out"] if each != name]:
+        if others := [
+            each for each in done["laid out"] if each != name and not _may_follow(incident, each, done)
+        ]:
             raise LabError(
                 f"this lab has the incident {others[0]} already: reset it first, or use another home"
             )
         if name not in done["laid out"]:
             with _whole_or_not(f"{name} is laid out in part only"):
+                if incident.world and not done["laid out"]:
+                    incident.world(_stage(lab))
                 incident.lay_out(_stage(lab))
-            _remember(lab.home, done | {"laid out": [name]})
+            _remember(lab.home, done | {"laid out": [*done["laid out"], name]})
         return _known(lab)
 
 
@@ -151,8 +155,14 @@ def relieve(lab: Lab, name: str) -> Lab:
         if name not in done["relieved"]:
             with _whole_or_not(f"{name} is relieved in part only"):
                 incident.relieve(_stage(lab))
-            _remember(lab.home, done | {"relieved": [name]})
+            _remember(lab.home, done | {"relieved": [*done["relieved"], name]})
         return _known(lab)
+
+
+def _may_follow(incident: "Incident", before: str, done: Mapping[str, Sequence[str]]) -> bool:
+    """Whether an incident may be laid out after another: in the same world, and once that one is relieved."""
+    same = incident.world is not None and incident.world is _incident(before).world
+    return same and before in done["relieved"]
 
 
 def _incident(name: str) -> "Incident":

@@ -4,8 +4,9 @@ import json as jsonlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit as Stop
@@ -35,14 +36,20 @@ class Session:
         yes: bool,
         max_targets: str,
         options: "Callable[[], dict[str, Any]]" = dict,
+        about: "Mapping[str, Any]" = MappingProxyType({}),
+        trial: bool = False,
     ) -> None:
-        """Diagnose and plan; with `apply` go on to apply the plan. `options` returns, or refuses, the runbook's own."""
+        """Diagnose and plan; with `apply` go on to apply the plan. `options` returns, or refuses, the runbook's own.
+
+        `about` is what the runbook is asked about; with `trial` it tries out for real what it can.
+        """
         from runbooks.reports import document, terminal
 
         def work() -> int:
             limit, wanted = number("--max-targets", max_targets), options()
             operator, procedure = self._operator(), runbook()
-            found = operator.diagnose(procedure, **wanted)
+            tried = asking(yes) if trial else None
+            found = operator.diagnose(procedure, about=about, trial=tried, **wanted)
             text = terminal.diagnosis(found, colour=not self.json and _colour(), width=_width())
             if not apply or found.plan is None:
                 self._print(text, document.diagnosed(found))

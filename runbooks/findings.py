@@ -1,16 +1,15 @@
-"""What the procedures say about the things that several of them look at: an alarm, a log, a server, a schedule.
+"""What the procedures say about the things that several of them look at: an alarm, a server, a schedule.
 
 Pure: facts in, findings out. Each names the command by which a person sees the same.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from diagnostics import alarms, compute, servers
 from diagnostics.alarms import Alarm
 from diagnostics.compute import Rule, Service, TaskRun
-from diagnostics.logs import ErrorGroup, JobRuns, LogReport
 from diagnostics.reach import Reach
 from diagnostics.servers import Access, Cache, Condition, Instance
 from diagnostics.stack import Stack
@@ -18,29 +17,38 @@ from runbooks.engine.model import Finding, Resource, Severity
 from sandbox.facts import Fact, Unknown
 
 __all__ = [
-    "MISSED",
-    "SEE_LOG",
     "access_finding",
     "alarm_finding",
     "cache_finding",
-    "coverage_finding",
-    "error_finding",
+    "cause",
     "instance_finding",
     "reach_finding",
     "rule_finding",
-    "runs_finding",
     "service_finding",
     "span",
     "tasks_finding",
     "unknown",
 ]
 
-SEE_LOG = "aws logs filter-log-events --log-group-name {name} --start-time $(date -d '6 hours ago' +%s000)  # logs:FilterLogEvents"
-_SEE_RUNS = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.CleanupDurationMs >= 0 }}'  # logs:FilterLogEvents"
-MISSED = timedelta(minutes=45)
-"""Three runs of the schedule: a job that was not started for longer is missed."""
-
 _SHOWN = 3  # events or tasks that are told
+
+
+def cause(
+    summary: str,
+    *,
+    details: Sequence[str] = (),
+    source: str = "",
+    resource: Resource | None = None,
+) -> Finding:
+    """Say what is the cause: something that was seen for itself, and explains the symptoms."""
+    return Finding(
+        check="cause",
+        severity=Severity.CRITICAL,
+        summary=f"cause: {summary}",
+        resource=resource,
+        evidence={"details": list(details)},
+        source=source,
+    )
 
 
 def unknown(check: str, fact: Unknown, *, source: str = "") -> Finding:
@@ -91,60 +99,6 @@ def _alarm_details(alarm: Alarm) -> list[str]:
     if alarm.changes is None:
         return ["its history could not be read"]
     return [f"{each.at:%m-%d %H:%M} UTC {each.old} → {each.new}" for each in alarm.changes[:_SHOWN]]
-
-
-def coverage_finding(fact: Fact[LogReport], stack: Stack) -> Finding:
-    """Say which part of the log was read, and how many errors are in it."""
-    source = SEE_LOG.format(name=stack.cleanup_logs)
-    if isinstance(fact, Unknown):
-        return unknown("log", fact, source=source)
-    report = fact.value
-    kinds = f"{report.errors} errors of {len(report.groups)} kinds" if report.errors else "no errors"
-    return Finding(
-        check="log",
-        severity=Severity.OK if report.complete else Severity.UNKNOWN,
-        summary=f"log {report.log_group}: {report.coverage}; {kinds}",
-        source=source,
-    )
-
-
-def error_finding(
-    groups: Sequence[ErrorGroup], severity: Severity, verdict: str, report: LogReport
-) -> Finding:
-    """Say what errors of one cause there were, how often and when, and what the probe that asks for the cause says."""
-    cause = groups[0].cause
-    count, first = sum(group.count for group in groups), min(group.first for group in groups)
-    last = max(group.last for group in groups)
-    what = cause.title if cause else "an error that is not known here"
-    details = [f"{group.count} × {group.sample}" for group in groups[:_SHOWN]]
-    details += [f"and {len(groups) - _SHOWN} more kinds"] if len(groups) > _SHOWN else []
-    if cause and severity is not Severity.OK:
-        details += [f"means: {cause.meaning}", f"check: {cause.check}"]
-    return Finding(
-        check="log error",
-        severity=severity,
-        summary=f"log: {what} ({count} × {first:%H:%M}–{last:%H:%M} UTC): {verdict}",
-        evidence={
-            "cause": cause.key if cause else None,
-            "groups": [_group(group) for group in groups],
-            "histogram": [sum(counts) for counts in zip(*(group.histogram for group in groups), strict=True)],
-            "window": f"{report.begin:%H:%M}–{report.end:%H:%M} UTC",
-            "details": details,
-        },
-        source=SEE_LOG.format(name=report.log_group),
-    )
-
-
-def _group(group: ErrorGroup) -> dict[str, Any]:
-    return {
-        "fingerprint": group.fingerprint,
-        "count": group.count,
-        "first": group.first,
-        "last": group.last,
-        "sample": group.sample,
-        "sandboxes": list(group.sandboxes),
-        "steps": list(group.steps),
-    }
 
 
 def rule_finding(fact: Fact[Rule | None], stack: Stack) -> Finding:
@@ -206,28 +160,6 @@ def service_finding(fact: Fact[Service | None], stack: Stack) -> Finding:
         evidence={"details": [] if well else _events(seen.events)},
         source=source,
     )
-
-
-def runs_finding(fact: Fact[JobRuns], stack: Stack, *, now: datetime) -> Finding:
-    """Say when the clean-up job ran last and what it did, by its own log; whether it did run at all."""
-    source = _SEE_RUNS.format(name=stack.cleanup_logs)
-    if isinstance(fact, Unknown):
-        return unknown("runs", fact, source=source)
-    runs = fact.value
-    severity = Severity.OK if runs.complete else Severity.UNKNOWN
-    cut = "" if runs.complete else f" ({runs.coverage})"
-    if not runs.starts:
-        summary = f"the log has no start of the clean-up job{cut}"
-        severity = Severity.WARNING if runs.complete else severity
-        return Finding(check="runs", severity=severity, summary=summary, source=source)
-    if now - runs.starts[-1] > MISSED:
-        severity = Severity.WARNING
-    done = sum(run.cleaned for run in runs.runs)
-    failed = sum(run.failed for run in runs.runs)
-    told = f"{len(runs.runs)} of them said what they did: {done} cleaned up, {failed} failed"
-    last = f"the last {span(now - runs.starts[-1])} ago, at {runs.starts[-1]:%H:%M} UTC"
-    summary = f"clean-up job: {len(runs.starts)} starts, {last}; {told}{cut}"
-    return Finding(check="runs", severity=severity, summary=summary, source=source)
 
 
 def reach_finding(name: str, fact: Fact[Reach], *, source: str) -> Finding:

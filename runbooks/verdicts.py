@@ -4,20 +4,19 @@ A log names causes; a probe confirms them. What explains the others comes first:
 schedule that starts nothing, then what is in the way of single sandboxes, then a task that fails by itself.
 """
 
-from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
-from diagnostics import causes
 from diagnostics.causes import Probe
 from diagnostics.logs import ErrorGroup
 from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS, see_dependents
 from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
 from diagnostics.servers import SEE_ACCESS
-from runbooks import findings
+from runbooks import findings, logged, probing
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.overdue import Evidence
-from runbooks.probing import Answer, probed, refused
+from runbooks.probing import Answer
+from runbooks.suspects import probed
 from sandbox.facts import Fact, Known, Unknown
 
 __all__ = ["confirmed_causes", "job_findings", "log_findings", "server_findings"]
@@ -38,16 +37,9 @@ def confirmed_causes(evidence: Evidence) -> list[Finding]:
 
 def log_findings(evidence: Evidence) -> list[Finding]:
     """Return a finding for each cause that the log names, with what its probe says; and for each error without one."""
-    found = [findings.coverage_finding(evidence.errors, evidence.stack)]
-    if not isinstance(evidence.errors, Known):
-        return found
-    by_cause: dict[str, list[ErrorGroup]] = defaultdict(list)
-    for group in evidence.groups:
-        by_cause[group.cause.key if group.cause else group.fingerprint].append(group)
-    for groups in by_cause.values():
-        severity, verdict = _judged(max(groups, key=lambda group: group.last), evidence)
-        found.append(findings.error_finding(groups, severity, verdict, evidence.errors.value))
-    return found
+    return logged.log_findings(
+        evidence.errors, evidence.stack.cleanup_logs, lambda group: _judged(group, evidence)
+    )
 
 
 def job_findings(evidence: Evidence) -> list[Finding]:
@@ -59,7 +51,7 @@ def job_findings(evidence: Evidence) -> list[Finding]:
     found = [
         findings.rule_finding(evidence.rule, stack),
         findings.tasks_finding(evidence.tasks, stack),
-        findings.runs_finding(evidence.runs, stack, now=evidence.now),
+        logged.runs_finding(evidence.runs, stack, now=evidence.now),
         findings.service_finding(evidence.service, stack),
     ]
     return [finding for finding in found if finding.severity is not Severity.CRITICAL]
@@ -91,19 +83,13 @@ def server_findings(evidence: Evidence) -> list[Finding]:
 
 def _dead_servers(evidence: Evidence) -> list[Finding]:
     """Servers that refuse us or do not answer."""
-    found = []
-    for name, fact, source in _reached(evidence):
-        if not refused(fact):
-            continue
-        cause = causes.match(fact.reason)
-        what = f"{name} cannot be used from here: {cause.title}" if cause else f"{name} does not answer"
-        details = [fact.reason, *([f"means: {cause.meaning}", f"check: {cause.check}"] if cause else ())]
-        if _worked_lately(evidence):
-            details.append(
-                "the job's last task ended well all the same: perhaps it is only the way from here"
-            )
-        found.append(_cause(what, details=details, source=source))
-    return found
+    lately = "the job's last task ended well all the same: perhaps it is only the way from here"
+    note = lately if _worked_lately(evidence) else ""
+    return [
+        finding
+        for name, fact, source in _reached(evidence)
+        for finding in probing.dead_server(name, fact, source=source, note=note)
+    ]
 
 
 def _reached(evidence: Evidence) -> tuple[tuple[str, Any, str], ...]:
@@ -125,7 +111,7 @@ def _shut_out(evidence: Evidence) -> list[Finding]:
         ("Redis", evidence.redis_access, evidence.cache),
     )
     return [
-        _cause(
+        findings.cause(
             f"the clean-up's task cannot reach {name}: {fact.value.how}",
             source=SEE_ACCESS.format(groups=" ".join(_groups_of(server))),
         )
@@ -141,7 +127,7 @@ def _schedule(evidence: Evidence) -> list[Finding]:
     starts = evidence.runs.value.starts if isinstance(evidence.runs, Known) else ()
     details = [f"the job was started last at {starts[-1]:%H:%M} UTC"] if starts else []
     rule = Resource(kind="rule", id=evidence.stack.cleanup_rule)
-    return [_cause(finding.summary, details=details, source=finding.source, resource=rule)]
+    return [findings.cause(finding.summary, details=details, source=finding.source, resource=rule)]
 
 
 def _blocked(evidence: Evidence) -> list[Finding]:
@@ -150,7 +136,7 @@ def _blocked(evidence: Evidence) -> list[Finding]:
         if blockers := evidence.blocking(each):
             names = ", ".join(f"{blocker.kind} {blocker.name}" for blocker in blockers)
             found.append(
-                _cause(
+                findings.cause(
                     f"the schema of {each.row.name} cannot be dropped: {names} rests on it",
                     details=[f"cleared by: {blocker.statement}" for blocker in blockers if blocker.statement],
                     source=see_dependents(blockers[0].schema),
@@ -167,7 +153,7 @@ def _held(evidence: Evidence) -> list[Finding]:
             first = holders[0]
             since = f" since {first.transaction_since:%H:%M:%S} UTC" if first.transaction_since else ""
             found.append(
-                _cause(
+                findings.cause(
                     f"{each.row.name} is held: session {first.pid} of {first.user} "
                     f"({first.application or 'no name'}, {first.state}{since}) {first.how}",
                     details=[
@@ -201,7 +187,9 @@ def _logged_only(evidence: Evidence) -> list[Finding]:
             if answer is Answer.CONFIRMED and not told:
                 details = [f"means: {group.cause.meaning}", f"check: {group.cause.check}"]
                 source = SEE_CONNECTIONS if group.cause.probe is Probe.CONNECTIONS else _see_log(evidence)
-                found[group.cause.key] = _cause(f"{group.cause.title}: {why}", details=details, source=source)
+                found[group.cause.key] = findings.cause(
+                    f"{group.cause.title}: {why}", details=details, source=source
+                )
     return list(found.values())
 
 
@@ -221,7 +209,9 @@ def _failing_task(evidence: Evidence) -> list[Finding]:
         if answer is Answer.RULED_OUT:
             details.append("so look at the task's own address, credentials and security group")
     finding = findings.tasks_finding(evidence.tasks, evidence.stack)
-    return [_cause(f"the clean-up task fails: {last.failure}", details=details, source=finding.source)]
+    return [
+        findings.cause(f"the clean-up task fails: {last.failure}", details=details, source=finding.source)
+    ]
 
 
 def _never_run(evidence: Evidence) -> list[Finding]:
@@ -232,11 +222,11 @@ def _never_run(evidence: Evidence) -> list[Finding]:
     if not evidence.behind or tasks.value or not runs.value.complete:
         return []
     last = runs.value.starts[-1] if runs.value.starts else None
-    if last is not None and evidence.now - last < findings.MISSED:
+    if last is not None and evidence.now - last < logged.MISSED:
         return []
     when = f"since {last:%H:%M} UTC" if last else "within the hours that were read"
-    finding = findings.runs_finding(runs, evidence.stack, now=evidence.now)
-    return [_cause(f"the clean-up is scheduled, but was not started {when}", source=finding.source)]
+    finding = logged.runs_finding(runs, evidence.stack, now=evidence.now)
+    return [findings.cause(f"the clean-up is scheduled, but was not started {when}", source=finding.source)]
 
 
 def _not_found(evidence: Evidence) -> list[Finding]:
@@ -253,21 +243,8 @@ def _not_found(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _cause(
-    summary: str, *, details: list[str] | None = None, source: str = "", resource: Resource | None = None
-) -> Finding:
-    return Finding(
-        check="cause",
-        severity=Severity.CRITICAL,
-        summary=f"cause: {summary}",
-        resource=resource,
-        evidence={"details": details or []},
-        source=source,
-    )
-
-
 def _see_log(evidence: Evidence) -> str:
-    return findings.SEE_LOG.format(name=evidence.stack.cleanup_logs)
+    return logged.SEE_LOG.format(name=evidence.stack.cleanup_logs)
 
 
 def _groups_of(fact: Fact[Any]) -> tuple[str, ...]:

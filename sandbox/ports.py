@@ -113,6 +113,10 @@ class KeyReader(Protocol):
         """Return for each key its string, or None if it is gone or no string."""
         ...
 
+    def lifetimes(self, keys: Sequence[bytes]) -> list[float | None]:
+        """Return for each key the seconds until it ends by itself, infinity if it never does, or None if it is gone."""
+        ...
+
 
 class KeyWriter(KeyReader, Protocol):
     """A keyspace that can be changed."""

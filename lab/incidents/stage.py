@@ -21,15 +21,17 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """A world in which a runbook has something to find; `lay_out` expects a fresh lab.
+    """A world in which a runbook has something to find; `lay_out` expects a fresh lab, or one with its `world`.
 
-    `relieve` removes the cause for real and lets the clean-up's next run happen; None where there is no such cause.
+    `world` builds what several incidents happen in: once one of them is relieved, another may follow in the same lab.
+    `relieve` removes the cause for real, whatever a runbook has mended of it already; None where there is no such cause.
     """
 
     name: str
     summary: str
     lay_out: Callable[[Stage], None]
     relieve: Callable[[Stage], None] | None = None
+    world: Callable[[Stage], None] | None = None
 
 
 def side_by_side(*parts: Callable[[], None]) -> None:

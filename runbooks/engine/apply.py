@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from runbooks.engine.errors import Exit, LeaseHeld, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
@@ -27,12 +28,16 @@ _ENDED = (Phase.DONE, Phase.SKIPPED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one action; phase None: it was not reached. `settled`: the target is as it should be."""
+    """What became of one action; phase None: it was not reached. `settled`: the target is as it should be.
+
+    `evidence` is what was seen of the target after it was done.
+    """
 
     action: Action
     phase: Phase | None
     reason: str
     settled: bool = False
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +156,9 @@ def _attempt(
                 f"done, but it does not look so: {after.reason}", hint="look before you resume"
             )
         journal.append(run, Phase.DONE, action=action.id, observed=after.evidence)
-        return Result(action=action, phase=Phase.DONE, reason=after.reason, settled=True)
+        return Result(
+            action=action, phase=Phase.DONE, reason=after.reason, settled=True, evidence=after.evidence
+        )
     except Exception as error:  # whatever it was, it is written down and nothing more is done
         reason = str(error) if isinstance(error, ArrakisError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, LeaseHeld):

@@ -15,6 +15,7 @@ from sandbox.errors import ArrakisError
 __all__ = ["Environment", "command", "resolve"]
 
 _URLS = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL", "nats_url": "NATS_URL"}
+_KINDS, _EXAMPLES = {int: "whole number", str: "name in quotes"}, {int: "3", str: '"…"'}
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -95,15 +96,21 @@ def _file(name: str, folder: Path) -> dict[str, Any]:
 def _stack(table: object, name: str) -> Stack:
     """Return what [stack] of an environment's file names. Raises ArrakisError for a name that there is not."""
     known = [each.name for each in fields(Stack)]
-    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+    if not isinstance(table, dict):
         raise ArrakisError(
-            f"[stack] in environments/{name}.toml is no table of names", hint='write them as cluster = "…"'
+            f"[stack] in environments/{name}.toml is no table", hint='write [stack], then cluster = "…"'
         )
     for key in table:
         if key not in known:
             near = get_close_matches(key, known, 1) or known
             raise ArrakisError(
                 f"[stack] in environments/{name}.toml knows no {key!r}", hint=f"one of {', '.join(near)}"
+            )
+        wanted = int if key == "stream_replicas" else str
+        if type(table[key]) is not wanted:
+            raise ArrakisError(
+                f"{key} under [stack] in environments/{name}.toml is no {_KINDS[wanted]}",
+                hint=f"write it as {key} = {_EXAMPLES[wanted]}",
             )
     return Stack(**table)
 

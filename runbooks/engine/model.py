@@ -19,6 +19,7 @@ __all__ = [
     "Severity",
     "State",
     "Target",
+    "Trial",
     "Verdict",
 ]
 
@@ -166,10 +167,22 @@ class Remedy(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a runbook tries out for real when the operator asks for it: small, leaving nothing behind, through the gate.
+
+    `propose(facts)` returns the actions that try it, and raises ArrakisError where it cannot be tried; `learn(facts, results)`
+    returns the facts with what became of them in, or why it could not be tried.
+    """
+
+    propose: Callable[..., list[Action]]
+    learn: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runbook:
     """A procedure: a pure function of evidence, with the remedies that it may propose.
 
-    `gather(readers, now=, deadline=, stack=)` returns facts; `diagnose(facts)` findings; `propose(facts, **options)`
+    `gather(readers, now=, deadline=, stack=, **about)` returns facts; `diagnose(facts)` findings; `propose(facts, **options)`
     actions and what was left alone; `existing(facts)` how many resources exist; `remedies(readers, writers, fence, tell)`
     the remedy of each verb; `outlook(facts)`, of facts gathered after a run, what is to be expected.
     """
@@ -182,3 +195,4 @@ class Runbook:
     existing: Callable[..., int | None]
     remedies: Callable[..., Mapping[str, Remedy]]
     outlook: Callable[..., list[Finding]] | None = None
+    trial: Trial | None = None

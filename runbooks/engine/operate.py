@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from runbooks.engine import guards
 from runbooks.engine import plan as plans
-from runbooks.engine.apply import Outcome, execute, inverse_actions, plan_of, started
+from runbooks.engine.apply import Outcome, Result, execute, inverse_actions, plan_of, started
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import Lease, Mirror, holder, records
-from runbooks.engine.model import Finding, Phase, Plan, Runbook, Severity, Verdict
+from runbooks.engine.model import Finding, Phase, Plan, Runbook, Severity, Trial, Verdict
 from runbooks.engine.systems import Readers, readers, target, writers
 from sandbox.errors import ArrakisError
+from sandbox.facts import Fact, Known, Unknown
 
 __all__ = ["Ask", "Diagnosis", "Operator"]
 
@@ -65,15 +67,25 @@ class Operator:
         self.actor = os.environ.get("SANDBOX_OWNER") or getpass.getuser()
         self.journal = Journal(environment.state / "journal.jsonl", actor=self.actor, clock=_now)
 
-    def diagnose(self, runbook: Runbook, **options: Any) -> Diagnosis:
+    def diagnose(
+        self,
+        runbook: Runbook,
+        *,
+        about: Mapping[str, Any] = MappingProxyType({}),
+        trial: Ask | None = None,
+        **options: Any,
+    ) -> Diagnosis:
         """Gather, diagnose, propose; save the plan, if there is one. Nothing is changed anywhere but on this disk.
 
-        `options` are what the operator asked for, as the runbook's `propose` takes them.
+        With `trial`, which confirms it, the runbook's trial is made first, and that is a run of its own. `about` is what the
+        operator asks about, as the runbook's `gather` takes it; `options` what they asked for, as its `propose` does.
         """
         read = self._readers(runbook.name)
         now = _now()
         end = time.monotonic() + self._timeout
-        facts = runbook.gather(read, now=now, deadline=self._timeout, stack=self.environment.stack)
+        facts = runbook.gather(read, now=now, deadline=self._timeout, stack=self.environment.stack, **about)
+        if trial is not None and runbook.trial is not None:
+            facts = runbook.trial.learn(facts, self._tried(runbook, runbook.trial, facts, read, trial))
         findings = list(runbook.diagnose(facts))
         actions, left = runbook.propose(facts, **options)
         findings += left
@@ -90,6 +102,26 @@ class Operator:
             self._keep(plan)
         return Diagnosis(runbook=runbook, environment=self.environment, findings=tuple(findings), plan=plan)
 
+    def _tried(
+        self, runbook: Runbook, trial: Trial, facts: Any, read: Readers, ask: Ask
+    ) -> Fact[tuple[Result, ...]]:
+        """Make a runbook's trial through the gate, and return what became of it; unknown where it could not be made."""
+        try:
+            actions = trial.propose(facts)
+            plan = plans.make(
+                runbook=runbook.name,
+                environment=target(self.environment, read, deadline=self._timeout),
+                now=_now(),
+                findings=(),
+                actions=actions,
+                existing=runbook.existing(facts),
+            )
+            self._keep(plan)
+            outcome = self.apply(plan, runbook, ask=ask, max_targets=len(actions), look_again=False)
+        except ArrakisError as error:
+            return Unknown(str(error), error.hint, error)
+        return Known(outcome.results)
+
     def saved(self, plan_id: str) -> Plan:
         """Return a saved plan. Raises PlanError if there is none, Refused if it is not as it was made."""
         plan = plans.load(plan_id, self.environment.state / "plans")
@@ -98,15 +130,27 @@ class Operator:
             raise Refused(f"plan {plan.id} was not made here", hint="run the runbook again")
         return plan
 
-    def apply(self, plan: Plan, runbook: Runbook, *, ask: Ask, max_targets: int | None) -> Outcome:
-        """Apply a plan, once: guards, confirmation, lease, journal, act, look again. Raises Refused or LeaseHeld."""
+    def apply(
+        self,
+        plan: Plan,
+        runbook: Runbook,
+        *,
+        ask: Ask,
+        max_targets: int | None,
+        look_again: bool = True,
+    ) -> Outcome:
+        """Apply a plan, once: guards, confirmation, lease, journal, act, look again. Raises Refused or LeaseHeld.
+
+        Without `look_again` each target is still looked at, but not the whole that the runbook is about.
+        """
         self._refuse_used(plan)
         read = self._readers(plan.runbook)
         self._guarded(plan, read, max_targets=max_targets, fresh=True)
         verdict = guards.blast_radius(plan, max_targets)
         ask(self.environment, plan, verdict.reason)
         run = f"{plan.runbook}-{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        return self._run(plan, run, runbook, read, past=())
+        outcome = self._run(plan, run, runbook, read, past=())
+        return replace(outcome, outlook=self._outlook(outcome, runbook, read) if look_again else ())
 
     def resume(self, run: str, runbooks: Mapping[str, Runbook], *, ask: Ask) -> Outcome:
         """Take up an interrupted run: what was begun is looked at, what was done is left, the rest is done."""
@@ -121,7 +165,8 @@ class Operator:
             plan,
             f"{len(plan.actions) - len(ended)} of {len(plan.actions)} actions are left",
         )
-        return self._run(plan, run, runbooks[plan.runbook], read, past=past)
+        outcome = self._run(plan, run, runbooks[plan.runbook], read, past=past)
+        return replace(outcome, outlook=self._outlook(outcome, runbooks[plan.runbook], read))
 
     def undo(self, run: str, runbooks: Mapping[str, Runbook], *, ask: Ask) -> Outcome:
         """Undo a run by a plan made from its journal, through the same gate."""
@@ -164,7 +209,7 @@ class Operator:
                 self._use(plan, run, lease, write.sql)
             self.journal.mirror = mirror
             mirror.catch_up(self.journal.entries())
-            outcome = execute(
+            return execute(
                 plan,
                 run,
                 journal=self.journal,
@@ -173,7 +218,6 @@ class Operator:
                 past=past,
                 progress=self._progress,
             )
-        return replace(outcome, outlook=self._outlook(outcome, runbook, read))
 
     def _outlook(self, outcome: Outcome, runbook: Runbook, read: Readers) -> tuple[Finding, ...]:
         """Look once more, after a run that did something, at what it was meant to mend."""

@@ -7,7 +7,16 @@ from runbooks.engine.environment import Environment
 from runbooks.engine.model import Target
 from sandbox import registry
 from sandbox.facts import Known, gather
-from sandbox.ports import AwsReader, AwsWriter, KeyReader, KeyWriter, SqlReader, SqlWriter, StreamReader
+from sandbox.ports import (
+    AwsReader,
+    AwsWriter,
+    KeyReader,
+    KeyWriter,
+    SqlReader,
+    SqlWriter,
+    StreamReader,
+    StreamWriter,
+)
 
 __all__ = ["Readers", "Writers", "readers", "target", "writers"]
 
@@ -29,6 +38,7 @@ class Writers:
 
     sql: SqlWriter
     keys: KeyWriter
+    streams: StreamWriter
     aws: AwsWriter
     actor: str
 
@@ -52,12 +62,14 @@ def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
 def writers(environment: Environment, *, tag: str, actor: str, timeout: float) -> Writers:
     """Return the writers of an environment. Nothing is connected yet."""
     from sandbox.adapters.aws import Aws
+    from sandbox.adapters.nats import Nats
     from sandbox.adapters.postgres import Postgres
     from sandbox.adapters.redis import Redis
 
     return Writers(
         sql=Postgres(environment.database_url, tag=tag, timeout=timeout),
         keys=Redis(environment.redis_url, timeout=timeout),
+        streams=Nats(environment.nats_url, timeout=timeout, tls_ca=environment.nats_tls_ca),
         aws=Aws(region=environment.region, timeout=timeout),
         actor=actor,
     )

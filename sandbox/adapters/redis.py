@@ -1,5 +1,6 @@
 """Redis or Valkey through redis-py. Reading never counts as a use of a key."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -87,6 +88,11 @@ class Redis:
             found += reply
         return found
 
+    def lifetimes(self, keys: Sequence[bytes]) -> list[float | None]:
+        """Return for each key the seconds until it ends by itself, infinity if it never does, or None if it is gone."""
+        left = self._each(keys, lambda pipe, key: pipe.pttl(key))
+        return [_seconds_left(each) for each in left]
+
     def put(self, key: bytes, value: bytes, *, lifetime: timedelta) -> None:
         """Write a string that ends by itself."""
         with self._translating():
@@ -140,6 +146,13 @@ class Redis:
             yield
         except RedisError as error:
             raise _translated(error, self.host) from error
+
+
+def _seconds_left(answer: int | None) -> float | None:
+    """What PTTL means: -2 is no such key, -1 one without an end."""
+    if answer is None or answer == -2:
+        return None
+    return math.inf if answer == -1 else answer / 1000
 
 
 def _translated(error: Exception, host: str) -> ArrakisError:

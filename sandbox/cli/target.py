@@ -107,7 +107,7 @@ class _NotNamed:
     def _unknown(self, *_: object, **__: object) -> NoReturn:
         raise ArrakisError(self._why)
 
-    scan = idle_seconds = memory = values = _unknown
+    scan = idle_seconds = memory = values = lifetimes = _unknown
     subscriptions = stream = consumer = messages = _unknown
 
 

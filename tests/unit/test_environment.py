@@ -38,9 +38,11 @@ def test_what_is_named_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
     [
         ('[stack]\nclutser = "x"', "one of cluster"),
         ('[stack]\nzzz = "x"', "one of alarm_prefix, cleanup_logs"),
-        ("[stack]\ncluster = 7", 'write them as cluster = "…"'),
+        ("[stack]\ncluster = 7", 'write it as cluster = "…"'),
+        ('[stack]\nstream_replicas = "3"', "write it as stream_replicas = 3"),
+        ("[stack]\nstream_replicas = true", "write it as stream_replicas = 3"),
         ('alarm_prefix = "arrakis-"', "move it there"),
-        ('stack = "x"', 'write them as cluster = "…"'),
+        ('stack = "x"', 'write [stack], then cluster = "…"'),
     ],
 )
 def test_a_name_that_there_is_not_is_refused_with_the_near_one(tmp_path: Path, text: str, said: str) -> None:
@@ -53,5 +55,5 @@ def test_a_name_that_there_is_not_is_refused_with_the_near_one(tmp_path: Path, t
 def test_the_deployed_environments_name_all_but_whom_to_call(name: str) -> None:
     found = resolve(name, URLS, ROOT / "environments", Path()).stack
     named = {each.name for each in fields(Stack) if getattr(found, each.name) != getattr(Stack(), each.name)}
-    assert named == {each.name for each in fields(Stack)} - {"escalation"}
-    assert all(f"arrakis-{name}" in getattr(found, each) for each in named)
+    assert named == {each.name for each in fields(Stack)} - {"escalation", "database_role"}
+    assert all(f"arrakis-{name}" in getattr(found, each) for each in named - {"stream_replicas"})
