@@ -26,6 +26,7 @@ __all__ = [
     "last_events",
     "lock_table",
     "see_dependents",
+    "shown",
 ]
 
 SEE_CONNECTIONS = 'psql -c "SELECT application_name, usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC"  # pg_read_all_stats'
@@ -66,7 +67,7 @@ class InTheWay:
     def __post_init__(self) -> None:
         """Clean what a stranger wrote: it is shown on terminals, and a value may be a secret."""
         object.__setattr__(self, "application", clean(self.application))
-        object.__setattr__(self, "query", clean(_without_values(self.query)))
+        object.__setattr__(self, "query", shown(self.query))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,10 +167,10 @@ def last_events(snapshot: SqlSnapshot, ids: Sequence[UUID]) -> Mapping[UUID, Aud
     return {entry.sandbox_id: entry for entry in found}
 
 
-def _without_values(query: str) -> str:
-    """Return a statement, which may be cut, on one line and with `'…'` for each value in quotes."""
+def shown(query: str) -> str:
+    """Return a statement, which may be cut, as it may be shown: on one line, and with `'…'` for each value in quotes."""
     told = _TOKEN.sub(lambda found: "'…'" if found["value"] else found[0], query)
-    return " ".join(told.split())
+    return clean(" ".join(told.split()))
 
 
 def see_dependents(schema: str) -> str:
