@@ -17,6 +17,13 @@ __all__ = [
 
 MAX_TARGETS = 25
 MAX_SHARE = 0.20  # of the sandbox resources that exist
+_WORDS = {
+    "end session": "end",
+    "cancel query": "cancel",
+    "enlarge storage": "enlarge",
+    "restart service": "restart",
+}
+"""What is typed for a verb that drops nothing."""
 
 
 def same_target(plan: Plan, now: Target) -> Verdict:
@@ -70,12 +77,17 @@ def targets(actions: Iterable[Action]) -> int:
 
 
 def phrases(plan: Plan) -> tuple[str, ...]:
-    """What may be typed to confirm what cannot be undone: `drop N`, or the only target's own name."""
+    """What may be typed to confirm what cannot be undone: `drop N`, `end N and drop M`, or the only target's own name."""
     lost = [action for action in plan.actions if action.reversibility is Reversibility.IRREVERSIBLE]
     if not lost:
         return ()
+    words = [_WORDS.get(action.verb, "drop") for action in lost]
+    told = (
+        f"{word} {targets(action for action, its in zip(lost, words, strict=True) if its == word)}"
+        for word in dict.fromkeys(words)
+    )
     return (
-        f"drop {targets(lost)}",
+        " and ".join(told),
         *(action.resource.id for action in lost if len(lost) == 1 and "sandboxes" not in action.before),
     )
 

@@ -163,6 +163,20 @@ def test_phrases(count: int, lost: int, typed: tuple[str, ...]) -> None:
     assert guards.phrases(plan(count, lost=lost)) == typed
 
 
+@pytest.mark.parametrize(
+    ("verbs", "typed"),
+    [
+        (["end session", "cancel query", "end session"], ("end 2 and cancel 1",)),
+        (["enlarge storage"], ("enlarge 1", "t1")),
+        (["clean up sandbox", "end session"], ("drop 1 and end 1",)),
+    ],
+)
+def test_what_is_typed_says_what_is_lost(verbs: list[str], typed: tuple[str, ...]) -> None:
+    made = plan(len(verbs), lost=len(verbs))
+    actions = tuple(replace(action, verb=verb) for action, verb in zip(made.actions, verbs, strict=True))
+    assert guards.phrases(replace(made, actions=actions)) == typed
+
+
 def test_the_first_refusal_wins() -> None:
     good, bad = guards.same_target(plan(), TARGET), guards.still_fresh(plan(), NOW - timedelta(1))
     assert guards.first_refusal([good, bad, guards.blast_radius(plan(30), None)]) is bad
