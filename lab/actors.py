@@ -1,7 +1,7 @@
-"""People and programs that do harm to PostgreSQL: `python -m lab.actors connections` and `… lock SCHEMA …`.
+"""People and programs that do harm: `python -m lab.actors connections [ROLE]`, `… lock SCHEMA …` and others.
 
-DATABASE_URL names the database. Each says READY on a line of its own once the harm is done, and works on until
-it is ended; it ends with its parent.
+DATABASE_URL, REDIS_URL and NATS_URL name the servers. Each says READY on a line of its own once the harm is done, and works
+on until it is ended; it ends with its parent. `… traffic GUILD …` does none: it is what goes on in a lab of the routing.
 """
 
 import os
@@ -12,7 +12,9 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
+from lab import gateway, sessions
 from lab.processes import die_with_parent
 
 __all__ = ["READY", "connections", "lock", "main"]
@@ -26,15 +28,23 @@ def main(action: str, *words: str) -> None:
     die_with_parent()
     url = os.environ["DATABASE_URL"]
     if action == "connections":
-        connections(url)
+        connections(make_conninfo(url, user=words[0]) if words else url)
     elif action == "lock":
         lock(url, words)
+    elif action == "idle-in-transaction":
+        sessions.idle_in_transaction(url, _say_ready)
+    elif action == "alter-table":
+        sessions.alter_table(url, _say_ready)
+    elif action == "script":
+        sessions.run_script(os.environ["REDIS_URL"], _say_ready)
+    elif action == "traffic":
+        gateway.traffic(os.environ["NATS_URL"], words, _say_ready)
     else:
-        raise SystemExit(f"no actor is called {action!r}: connections or lock")
+        raise SystemExit(f"no actor is called {action!r}")
 
 
 def connections(url: str) -> None:
-    """A pool that leaks: take every connection there is, the superusers' too, and each one that somebody gives back."""
+    """A pool that leaks: take every connection that its role can get, and each one that somebody gives back."""
     held: list[psycopg.Connection[Any]] = []
     said = False
     while True:
@@ -57,6 +67,10 @@ def lock(url: str, schemas: tuple[str, ...]) -> None:
         print(READY, flush=True)
         # Nothing is due from the server before it ends the session.
         select.select([connection.fileno()], [], [])
+
+
+def _say_ready() -> None:
+    print(READY, flush=True)
 
 
 def _ended(connection: psycopg.Connection[Any]) -> bool:

@@ -1,15 +1,18 @@
 """Alarms that follow their metric: moto keeps an alarm's state for ever, AWS evaluates it.
 
-Simply: the newest value that is published decides. Periods, statistics and missing data are left out.
+Simply: the newest value that is published decides. Where the statistic is a sum, those before it in the same period count
+with it, back to the last that was zero: with a zero all is well at once. Other statistics, several periods and missing
+data are left out.
 """
 
 import json
 import operator
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
-from moto.cloudwatch.models import CloudWatchBackend
+from moto.cloudwatch.models import CloudWatchBackend, MetricDatum
 
 __all__ = ["install"]
 
@@ -50,17 +53,35 @@ def _watches(alarm: Any, namespace: str, point: dict[str, Any]) -> bool:
 
 def _moment(point: dict[str, Any]) -> datetime:
     """When a point was measured; one that does not say so, just now."""
-    found: datetime = point.get("Timestamp") or datetime.now(UTC)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return _aware(point.get("Timestamp") or datetime.now(UTC))
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _summed(backend: CloudWatchBackend, alarm: Any, at: datetime) -> float:
+    """Add up what the alarm watches, from the newest value to the last zero, or to the period's beginning."""
+    watched = {(each.name, each.value) for each in alarm.dimensions}
+    values = [
+        (moment, float(each.value))
+        for each in backend.metric_data
+        if isinstance(each, MetricDatum)
+        and (each.namespace, each.name) == (alarm.namespace, alarm.metric_name)
+        and {(one.name, one.value) for one in each.dimensions} == watched
+        and at - timedelta(seconds=alarm.period) < (moment := _aware(each.timestamp)) <= at
+    ]
+    newest_first = (value for _, value in sorted(values, reverse=True))
+    return sum(takewhile(bool, newest_first))
 
 
 def _settle(backend: CloudWatchBackend, alarm: Any, point: dict[str, Any]) -> None:
-    value, threshold = float(point["Value"]), float(alarm.threshold)
+    at, threshold = _moment(point), float(alarm.threshold)
+    value = _summed(backend, alarm, at) if alarm.statistic == "Sum" else float(point["Value"])
     breached = _BREACHES[alarm.comparison_operator](value, threshold)
     state = "ALARM" if breached else "OK"
     if state == alarm.state_value:
         return
-    at = _moment(point)
     reason = (
         f"Threshold Crossed: 1 datapoint [{value:.1f} ({at:%d/%m/%y %H:%M:%S})] was "
         f"{'' if breached else 'not '}greater than the threshold ({threshold:.1f})."

@@ -1,8 +1,8 @@
-"""ECS as far as the clean-up job goes: `run_task` really runs it, and what is told of a task is true.
+"""ECS as far as the clean-up job and the worker go: `run_task` really runs them, and what is told of a task is true.
 
-The task's one container is `python -m lab.job`, whatever command the request or the definition names. Its output goes
-to the log group of the definition's awslogs configuration, its embedded metrics to CloudWatch. Tasks of other
-families stay moto's.
+The task's one container is `python -m lab.job` or `lab.worker`, whatever command the request or the definition names. Its
+output goes to the log group of the definition's awslogs configuration, its embedded metrics to CloudWatch. Tasks of other
+families, and of a worker that is not told where NATS is, stay moto's.
 """
 
 import contextlib
@@ -23,18 +23,33 @@ from moto.ecs.models import EC2ContainerServiceBackend
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.logs.models import logs_backends
 
-from lab.names import CLEANUP
+from lab.names import CLEANUP, WORKER, WORKER_READY
 from lab.processes import SERVER_ENV
 
-__all__ = ["install"]
+__all__ = ["Task", "install", "program_of"]
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-_VARIABLES = ("DATABASE_URL", "REDIS_URL", "LOG_LEVEL", "CLEANUP_ORPHANED", "ARRAKIS_ENV")
+_PROGRAMS = {CLEANUP: "lab.job", WORKER: "lab.worker"}
+_VARIABLES = ("DATABASE_URL", "REDIS_URL", "NATS_URL", "LOG_LEVEL", "CLEANUP_ORPHANED", "ARRAKIS_ENV")
 """All that a definition or a request may set: a request must not get to choose what this machine runs."""
 
 
-class _Task(models.Task):
-    """A task that runs the job if it is of the clean-up's family. A thread watches over its process."""
+_STOP_SECONDS = 2.0  # after which a container that was told to end is killed; ECS gives it 30
+
+
+def program_of(definition: models.TaskDefinition) -> str | None:
+    """Return the module that a definition's task really runs; None where it is moto's alone."""
+    variables: Any = definition.container_definitions[0].get("environment") or []
+    if definition.family == WORKER and "NATS_URL" not in {pair["name"] for pair in variables}:
+        return None
+    return _PROGRAMS.get(definition.family)
+
+
+class Task(models.Task):
+    """A task that runs a program if its definition has one. A thread watches over its process.
+
+    A worker is pending until it says that it routes. `ordered` is whether somebody had the task stopped.
+    """
 
     def __init__(
         self, cluster: models.Cluster, task_definition: models.TaskDefinition, *args: Any, **named: Any
@@ -42,10 +57,11 @@ class _Task(models.Task):
         super().__init__(cluster, task_definition, *args, **named)
         self.created_at = datetime.now(UTC)
         self._definition = task_definition
-        self._real = task_definition.family == CLEANUP
+        self._program = program_of(task_definition)
         self._now = "PENDING"
         self._process: subprocess.Popen[str] | None = None
-        if self._real:
+        self.ordered = False
+        if self._program:
             self.containers[0].exitCode = None  # type: ignore[assignment]
             # The process ends with the thread that starts it, so that one has to wait for it.
             threading.Thread(target=self._live, daemon=True).start()
@@ -53,21 +69,25 @@ class _Task(models.Task):
     @property
     def status(self) -> str | None:
         """What it is doing; moto's own tasks move on by being looked at."""
-        return self._now if self._real else super().status
+        return self._now if self._program else super().status
 
     @status.setter
     def status(self, value: str) -> None:
         """Take an order from stop_task."""
-        if not self._real:
-            models.Task.status.fset(self, value)  # type: ignore[attr-defined]
-        elif self._process:
+        if not self._program:
+            super(Task, type(self)).status.fset(self, value)  # type: ignore[attr-defined]
+        elif self._process and not self.ordered:
+            self.ordered = True
             self._process.terminate()
+            end = threading.Timer(_STOP_SECONDS, self._process.kill)  # nothing to one that has ended
+            end.daemon = True
+            end.start()
 
     def _live(self) -> None:
         container = self._definition.container_definitions[0]
         write = _log_of(self, container)
         with subprocess.Popen(
-            [sys.executable, "-m", "lab.job"],
+            [sys.executable, "-m", str(self._program)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,17 +95,24 @@ class _Task(models.Task):
             cwd=_REPOSITORY,
             env={**SERVER_ENV, **_environment(container, self.overrides)},
         ) as self._process:
-            self.started_at = datetime.now(UTC)
-            self._now = self.containers[0].last_status = "RUNNING"
+            if self._program != _PROGRAMS[WORKER]:
+                self._run()
             for line in self._process.stdout or ():
                 write(line.rstrip("\n"))
                 self._measure(line)
+                if self._now == "PENDING" and WORKER_READY in line:
+                    self._run()
         self._end(self._process.returncode)
+
+    def _run(self) -> None:
+        self.started_at = datetime.now(UTC)
+        self._now = self.containers[0].last_status = "RUNNING"
 
     def _end(self, code: int) -> None:
         self.containers[0].exitCode = code if code >= 0 else 128 - code
         self.containers[0].last_status = "STOPPED"
-        self.stop_code = "UserInitiated" if self.stopped_reason else "EssentialContainerExited"
+        by = "ServiceSchedulerInitiated" if self.group.startswith("service:") else "UserInitiated"
+        self.stop_code = by if self.stopped_reason else "EssentialContainerExited"
         self.stopped_reason = self.stopped_reason or "Essential container in task exited"
         self.stopped_at = datetime.now(UTC)
         self.desired_status = self._now = "STOPPED"
@@ -101,13 +128,13 @@ class _Task(models.Task):
 
 def install() -> None:
     """Put it into moto, once per process; a second call changes nothing."""
-    if models.Task is _Task:
+    if models.Task is Task:
         return
-    models.Task = _Task  # type: ignore[misc]
+    models.Task = Task  # type: ignore[misc]
     EC2ContainerServiceResponse.run_task = _once_a_token(  # type: ignore[method-assign]
         EC2ContainerServiceResponse.run_task
     )
-    EC2ContainerServiceBackend.list_tasks = _running_by_default(  # type: ignore[method-assign]
+    EC2ContainerServiceBackend.list_tasks = _listing(  # type: ignore[method-assign]
         EC2ContainerServiceBackend.list_tasks
     )
 
@@ -130,10 +157,14 @@ def _once_a_token(run: Callable[..., ActionResult]) -> Callable[..., ActionResul
     return run_once
 
 
-def _running_by_default(listing: Callable[..., list[models.Task]]) -> Callable[..., list[models.Task]]:
+def _listing(listing: Callable[..., list[models.Task]]) -> Callable[..., list[models.Task]]:
+    """Those that run, unless others are asked for; and those of one service, which moto does not tell apart."""
+
     def list_tasks(self: EC2ContainerServiceBackend, *args: Any, **named: Any) -> list[models.Task]:
-        *others, desired = args
-        return listing(self, *others, desired or "RUNNING", **named)
+        *others, service, desired = args
+        found = listing(self, *others, service, desired or "RUNNING", **named)
+        group = f"service:{(service or '').rpartition('/')[2]}"
+        return [task for task in found if not service or task.group == group]
 
     return list_tasks
 
@@ -145,7 +176,7 @@ def _environment(container: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     return {pair["name"]: pair["value"] for pair in pairs if pair["name"] in _VARIABLES}
 
 
-def _log_of(task: _Task, container: Mapping[str, Any]) -> Callable[[str], None]:
+def _log_of(task: Task, container: Mapping[str, Any]) -> Callable[[str], None]:
     """Returns how to write a line to the task's log stream, which is named as awslogs names it."""
     options = container["logConfiguration"]["options"]
     group = options["awslogs-group"]

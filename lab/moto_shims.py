@@ -16,6 +16,7 @@ from typing import Any
 
 from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
 from moto.cloudtrail.responses import CloudTrailResponse
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult, BaseResponse
 from moto.logs import models as logs
@@ -59,6 +60,7 @@ def install() -> None:
     logs.EventMessageFilter = FilterPattern  # type: ignore[assignment, attr-defined, misc, unused-ignore]
     logs.LogGroup.filter_log_events = _filter_log_events  # type: ignore[method-assign]
     moto_api.url_paths["{0}/moto-api/faults"] = _take_refusals  # type: ignore[assignment]
+    moto_api.url_paths["{0}/moto-api/forget"] = _forget_metrics  # type: ignore[assignment]
     if not hasattr(BaseResponse.call_action, "refuses"):
         BaseResponse.call_action = _refusing(BaseResponse.call_action)  # type: ignore[method-assign]
     CloudWatchResponse.describe_alarm_history = _describe_alarm_history  # type: ignore[attr-defined]
@@ -77,6 +79,15 @@ def _take_refusals(request: Any, _url: str, _headers: Any) -> tuple[int, dict[st
     """Serve `POST /moto-api/faults`: `refuse` for those in another process."""
     wanted = request.args
     refuse(wanted["operation"], wanted["code"], times=int(wanted["times"]))
+    return 200, {}, json.dumps({"status": "ok"})
+
+
+def _forget_metrics(request: Any, _url: str, _headers: Any) -> tuple[int, dict[str, str], str]:
+    """Serve `POST /moto-api/forget?namespace=AWS/RDS`: let a namespace's metrics be as if they had never been published."""
+    for regions in cloudwatch_backends.values():
+        for backend in regions.values():
+            kept = [point for point in backend.metric_data if point.namespace != request.args["namespace"]]
+            backend.metric_data[:] = kept
     return 200, {}, json.dumps({"status": "ok"})
 
 

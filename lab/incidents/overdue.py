@@ -111,25 +111,12 @@ def _enable(stage: Stage, account: Account) -> None:
 
 
 def _misdirect(stage: Stage, account: Account, world: World) -> None:
-    _redefine(account, f"postgresql://lab@{HOST}:{_CLOSED}/arrakis")
+    # The rule takes the newest.
+    account.define(CLEANUP, {"DATABASE_URL": f"postgresql://lab@{HOST}:{_CLOSED}/arrakis"})
 
 
 def _direct(stage: Stage, account: Account) -> None:
-    _redefine(account, stage.env["DATABASE_URL"])
-
-
-def _redefine(account: Account, database_url: str) -> None:
-    """Register the task definition anew with another database; the rule takes the newest."""
-    ecs = account.client("ecs")
-    current = ecs.describe_task_definition(taskDefinition=CLEANUP)["taskDefinition"]
-    [container] = current["containerDefinitions"]
-    variables = {pair["name"]: pair["value"] for pair in container["environment"]}
-    variables["DATABASE_URL"] = database_url
-    container["environment"] = [{"name": name, "value": value} for name, value in variables.items()]
-    kept = {
-        key: current[key] for key in ("family", "requiresCompatibilities", "networkMode", "cpu", "memory")
-    }
-    ecs.register_task_definition(**kept, containerDefinitions=[container])
+    account.define(CLEANUP, {"DATABASE_URL": stage.env["DATABASE_URL"]})
 
 
 def _exhaust(stage: Stage, account: Account, world: World) -> None:
