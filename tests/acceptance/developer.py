@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.acceptance.engineer import ROOT, Answer
+from tests.acceptance.engineer import Answer
+from tests.acceptance.program import ROOT, Program
 
 _SECONDS = 60
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -52,7 +53,6 @@ class Developer:
             "HOME": str(home),
             "LC_ALL": "C.UTF-8",
             "TERM": "xterm-256color",
-            "PYTHONPYCACHEPREFIX": str(home / "bytecode"),
             "SANDBOX_OWNER": owner,
         }
         return cls(env=env, home=home)
@@ -64,7 +64,10 @@ class Developer:
 
     def call(self, *args: str) -> Answer:
         """Call gaib without any terminal."""
-        return self.run("gaib", *args)
+        began = time.monotonic()
+        with self.piped(*args) as program:
+            out, err = program.communicate(_SECONDS)
+        return Answer(code=program.wait(), out=out, err=err, seconds=time.monotonic() - began)
 
     def shell(self, line: str) -> Answer:
         """Run a line in bash without any terminal."""
@@ -87,22 +90,14 @@ class Developer:
         return Answer(code=done.returncode, out=done.stdout, err=done.stderr, seconds=seconds)
 
     @contextlib.contextmanager
-    def piped(self, *args: str) -> Iterator["subprocess.Popen[str]"]:
-        """Call gaib with pipes, and give the process; it does not outlive the block."""
-        with subprocess.Popen(
-            ["gaib", *args],
-            cwd=self.home,
-            env=dict(self.env),
-            executable=str(self.home / "bin" / "gaib"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+    def piped(self, *args: str) -> Iterator[Program]:
+        """Call gaib with pipes, and give the program; it does not outlive the block."""
+        words = [str(self.home / "bin" / "gaib"), *args]
+        with (
+            Path(os.devnull).open() as nothing,
+            Program(words, cwd=self.home, env=self.env, stdin=nothing.fileno()) as program,
+        ):
+            yield program
 
     @contextlib.contextmanager
     def terminal(self, line: str) -> Iterator["Terminal"]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from lab.control import Lab
 from tests.acceptance.dump import age
+from tests.acceptance.program import ROOT, Program
 
-ROOT = Path(__file__).resolve().parents[2]
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 _SECONDS = 90
 
@@ -65,31 +65,35 @@ class Engineer:
     def call(self, *args: str, typing: str | None = None) -> Answer:
         """Call a task and wait for its end; `typing` is what is typed at a terminal, and without it there is none."""
         began = time.monotonic()
-        with self.calling(*args, terminal=typing is not None) as (process, terminal):
+        with self.calling(*args, terminal=typing is not None) as (program, terminal):
             if typing is not None:
                 os.write(terminal, f"{typing}\n".encode())
-            out, err = process.communicate(timeout=_SECONDS)
-        return Answer(code=process.returncode, out=out, err=err, seconds=time.monotonic() - began)
+            out, err = program.communicate(_SECONDS)
+        return Answer(code=program.wait(), out=out, err=err, seconds=time.monotonic() - began)
+
+    def cold(self, *args: str) -> Answer:
+        """Call a task as a shell does: Python is started for it, and it imports by itself what it needs."""
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", *args],
+            cwd=ROOT,
+            env=dict(self.env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        seconds = time.monotonic() - began
+        return Answer(code=done.returncode, out=done.stdout, err=done.stderr, seconds=seconds)
 
     @contextlib.contextmanager
-    def calling(self, *args: str, terminal: bool = False) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    def calling(self, *args: str, terminal: bool = False) -> Iterator[tuple[Program, int]]:
         """Call a task, and give it and the terminal's other end (-1 without one); it does not outlive the block."""
         here, there = os.openpty() if terminal else (-1, os.open(os.devnull, os.O_RDONLY))
         try:
-            with subprocess.Popen(
-                [sys.executable, "-m", "invoke", *args],
-                cwd=ROOT,
-                env=dict(self.env),
-                stdin=there,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            ) as process:
-                try:
-                    yield process, here
-                finally:
-                    if process.poll() is None:
-                        process.kill()
+            with Program(["-m", "invoke", *args], cwd=ROOT, env=self.env, stdin=there) as program:
+                yield program, here
         finally:
             for end in (here, there):
                 if end >= 0:

@@ -85,7 +85,7 @@ def test_one_by_one_typed_verified_measured_again_and_undone_where_it_can_be(dis
     actors = rows(lab, "SELECT DISTINCT actor FROM sandbox_audit_log WHERE event_type = 'sandbox_destroyed'")
     assert ("chani",) in actors
 
-    again = disabled.call("rb-sb-001", "--json").document["findings"]
+    again = disabled.cold("rb-sb-001", "--json").document["findings"]
     assert [each["check"] for each in again if each["severity"] != "ok"] == ["runs"]  # none was since then
     control.relieve(lab, "rule-disabled")
     well = disabled.call("rb-sb-001")
@@ -110,7 +110,7 @@ def test_by_the_deployed_task_which_is_watched_to_its_end(disabled: Engineer) ->
 
 def test_an_object_elsewhere_goes_only_if_it_was_named(blocked: Engineer) -> None:
     lab = blocked.lab
-    first = blocked.call("rb-sb-002", "--json")
+    first = blocked.cold("rb-sb-002", "--json")
     assert first.document["plan"] is None
     left = [each["summary"] for each in first.document["findings"] if each["check"] == "left alone"]
     assert [

@@ -32,7 +32,7 @@ def refused(engineer: Engineer, *args: str) -> str:
 
 def test_it_says_what_is_wrong_why_and_how_to_mend_it(engineer: Engineer) -> None:
     before = dump(engineer.lab)
-    answer = engineer.call("rb-sb-003")
+    answer = engineer.cold("rb-sb-003")
     assert answer.code == 2, answer.said
     assert "sandbox-orphaned-resources is ALARM: threshold 5" in answer.out
     assert answer.out.count(" is an orphan: no sandbox row has this id") == 7
@@ -63,7 +63,9 @@ def test_exactly_the_orphans_go_and_undo_gives_all_back(engineer: Engineer) -> N
     schemas, families = targets(plan)
     assert (len(schemas), len(families)) == (7, 3)
 
-    document = engineer.apply(plan["id"])
+    applied = engineer.cold("apply", "--plan", plan["id"], "--yes", "--json")
+    assert applied.code == 0, applied.said
+    document = applied.document
     assert document["outcome"] == "applied"
     assert {result["phase"] for result in document["run"]["results"]} == {"done"}
     after = dump(engineer.lab)
@@ -81,7 +83,8 @@ def test_exactly_the_orphans_go_and_undo_gives_all_back(engineer: Engineer) -> N
     again = engineer.call("rb-sb-003")
     second = engineer.call("apply", "--plan", plan["id"], "--yes")
     assert dump(engineer.lab) == after
-    engineer.undo(document["run"]["id"])
+    undone = engineer.cold("undo", "--run", document["run"]["id"], "--yes")
+    assert undone.code == 0, undone.said
     assert dump(engineer.lab) == before
     age(engineer.lab, families)
     assert second.code == 4, second.said

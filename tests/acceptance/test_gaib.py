@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -14,7 +13,8 @@ from sandbox.adapters.nats import Nats
 from sandbox.model import Sandbox
 from sandbox.streams import ensure, expected_consumers, expected_streams
 from tests.acceptance.developer import Developer
-from tests.acceptance.engineer import ROOT, Answer
+from tests.acceptance.engineer import Answer
+from tests.acceptance.program import ROOT, Program
 from tests.integration.world import World, open_world
 
 GUILD = "123456789012345678"
@@ -473,7 +473,7 @@ def test_a_watch_that_is_ended_gives_the_cursor_back(world: World, chani: Develo
     assert terminal.raw.count("\x1b[?25l") == terminal.raw.count("\x1b[?25h") == 1
 
 
-def documents(process: "subprocess.Popen[str]") -> Iterator[dict[str, object]]:
+def documents(process: Program) -> Iterator[dict[str, object]]:
     assert process.stdout
     for line in process.stdout:
         yield json.loads(line)

@@ -87,7 +87,7 @@ def published(engineer: Engineer, metric: str) -> list[float]:
 
 
 def test_a_clean_up_says_what_it_did(engineer: Engineer, due: str) -> None:
-    answer = engineer.call("cleanup")
+    answer = engineer.cold("cleanup")
     assert answer.code == 0, answer.said
     cleaned = [line for line in log(answer) if line["msg"] == "Sandbox cleaned up"]
     assert emitted(answer) == {"SandboxesCleanedUp": len(cleaned), "CleanupFailures": 0}
@@ -142,7 +142,7 @@ def test_a_log_level_that_does_not_exist_stops_nothing(engineer: Engineer) -> No
 
 def test_orphan_detection_names_and_publishes_and_changes_nothing(engineer: Engineer) -> None:
     before = dump(engineer.lab)
-    answer = engineer.call("orphan-detection")
+    answer = engineer.cold("orphan-detection")
     assert answer.code == 2, answer.said
     named = {line["orphan"] for line in log(answer) if line["msg"] == "Orphaned resource"}
     assert {line["kind"] for line in log(answer) if line["msg"] == "Orphaned resource"} == {"schema", "keys"}
@@ -161,7 +161,7 @@ def test_without_a_name_nothing_is_published(engineer: Engineer) -> None:
 
 
 def test_publish_metrics_feeds_the_blind_alarms(engineer: Engineer) -> None:
-    answer = engineer.call("publish-metrics")
+    answer = engineer.cold("publish-metrics")
     assert answer.code == 0, answer.said
     with psycopg.connect(engineer.lab.env["DATABASE_URL"]) as sql:
         live = sql.execute("SELECT count(*) FROM sandboxes WHERE status <> 'destroyed'").fetchone()

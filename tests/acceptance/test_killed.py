@@ -56,7 +56,7 @@ def test_a_killed_apply_is_taken_up_where_it_stopped(
     assert killed[-1]["phase"] != "run-ended", "it ended before it was killed"
     run = killed[1]["run"]
 
-    resumed = newcomer.call("resume", "--run", run, "--yes", "--json")
+    resumed = newcomer.cold("resume", "--run", run, "--yes", "--json")
     assert resumed.code == 0, resumed.said
     document = resumed.document
     assert dump(newcomer.lab).without_stamps() == undisturbed

@@ -20,7 +20,7 @@ from sandbox.errors import ArrakisError, SandboxError
 from sandbox.lifecycle import Request
 
 GUILDS = [str(1000 + number) for number in range(20)]
-OWNERS = [f"owner-{number}" for number in range(8)]
+OWNERS = [f"owner-{number}" for number in range(4)]
 THREADS = 4
 
 

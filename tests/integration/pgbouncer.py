@@ -18,17 +18,19 @@ _POOL = 3  # fewer than the sessions that a run opens side by side
 
 
 @contextmanager
-def pooled(url: str, folder: Path) -> Iterator[str]:
-    """Start one; yield the database's address through it; stop it at the end."""
+def pooled(url: str, folder: Path, *, console: bool = True) -> Iterator[str]:
+    """Start one; yield the database's address through it; stop it at the end. Its console is for all or nobody."""
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
     assert program, "pgbouncer is not installed: run .ci/run, or install it"
     [port] = free_ports(1)
     server = urlsplit(url)
-    settings = folder / "pgbouncer.ini"
+    settings, users = folder / "pgbouncer.ini", folder / "users.txt"
+    users.write_text(f'"{server.username}" ""\n')
     settings.write_text(
         f"[databases]\n* = host={server.hostname} port={server.port} user={server.username}\n"
         f"[pgbouncer]\nlisten_addr = {HOST}\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {_POOL}\nmax_client_conn = 200\n"
+        f"auth_type = {'any' if console else 'trust'}\nauth_file = {users}\n"
+        f"pool_mode = transaction\ndefault_pool_size = {_POOL}\nmax_client_conn = 200\n"
         "server_reset_query = DISCARD ALL\n"
     )
     folder.chmod(0o755)

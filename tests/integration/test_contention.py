@@ -1,4 +1,4 @@
-"""Two processes at the same owners and guilds, 200 sandboxes: limits and uniqueness hold, nothing half made remains."""
+"""Two processes at the same owners and guilds, up to 200 sandboxes: limits and uniqueness hold, nothing half made remains."""
 
 import json
 import os
@@ -8,22 +8,23 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from sandbox import lifecycle, metrics, routes
 from tests.integration.contender import GUILDS, OWNERS
 from tests.integration.world import NOW, World
 
 ROOT = Path(__file__).resolve().parents[2]
-SANDBOXES = 100  # each
 _MOST = "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM sandboxes WHERE status <> 'destroyed' GROUP BY owner) x"
 
 
-def contend(world: World) -> Counter[str]:
-    """Let two processes loose; meanwhile no owner ever has more than five. Returns how their steps ended."""
+def contend(world: World, sandboxes: int) -> Counter[str]:
+    """Let two processes make so many each; meanwhile no owner ever has more than five. Returns how their steps ended."""
     argv = [sys.executable, "-m", "tests.integration.contender"]
     env = {**os.environ, **world.env}
     processes = [
         subprocess.Popen(
-            [*argv, str(seed), str(SANDBOXES)], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
+            [*argv, str(seed), str(sandboxes)], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
         )
         for seed in range(2)
     ]
@@ -39,11 +40,15 @@ def contend(world: World) -> Counter[str]:
     return said
 
 
-def test_two_processes_and_two_hundred_sandboxes(world: World) -> None:
-    said = contend(world)
+@pytest.mark.parametrize("sandboxes", [30, pytest.param(100, marks=pytest.mark.soak)])
+def test_two_processes_at_the_same_owners_and_guilds(world: World, sandboxes: int) -> None:
+    world.wipe()
+    said = contend(world, sandboxes)
     created = said["create done"]
-    assert created >= 2 * SANDBOXES
-    assert all(said[step] for step in ("create SANDBOX_002", "create SANDBOX_003", "register SANDBOX_003"))
+    assert created >= 2 * sandboxes
+    assert said["create SANDBOX_002"]
+    assert said["create SANDBOX_003"]
+    assert said["register SANDBOX_003"] or sandboxes < 100  # only few come up in a short run, and seldom none
     unexpected = {step for step in said if not re.search(r" (done|SANDBOX_00[2347])$", step)}
     assert not unexpected, said
 
