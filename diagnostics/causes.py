@@ -256,6 +256,23 @@ _POSTGRES = (
         _state("42P01", "42883", "3F000", "42703"),
         r"(?:relation|table|function|schema|column|type) \S+ does not exist|has no such thing",
     ),
+    _cause(
+        "schema-exists",
+        Probe.REGISTRY,
+        "a schema of that name exists already",
+        "it was left behind: by an attempt that failed half way, or by a sandbox that is gone",
+        "psql -c '\\dn sandbox_*'; rb-sb-003 says whose it is, and puts orphans into quarantine",
+        _state("42P06"),
+        r"schema \S+ already exists",
+    ),
+    _cause(
+        "schema-lost",
+        Probe.MIGRATION,
+        "the function makes no schema of the name that is looked for",
+        "create_sandbox_schema said nothing, and the schema is not there: its text is not the migration's, or the name differs",
+        "psql -c '\\sf public.create_sandbox_schema' -c '\\dn sandbox_*'",
+        r"succeeded but schema not found|said nothing, and made no schema",
+    ),
 )
 
 _REDIS = (
@@ -345,6 +362,15 @@ _NATS = (
         "nothing takes the events: the stream is gone (it is kept in memory only), or its consumer",
         "nats stream ls; nats consumer ls EVENTS",
         r"(?:stream|consumer) not found|no stream matches|no response from stream|503 No Responders",
+        r"NatsError 503\b|no responders|consumer deleted",
+    ),
+    _cause(
+        "stream-refused",
+        Probe.STREAM,
+        "the stream cannot be made",
+        "the EventRouter asks for a stream of three replicas when it starts, and the server cannot make it so",
+        "nats server list: are there three servers? nats stream ls: does another stream take sandbox.>?",
+        r"replicas > 1 not supported|no suitable peers|subjects overlap",
     ),
     _cause(
         "stream-full",

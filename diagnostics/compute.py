@@ -209,6 +209,16 @@ class Service:
         )
 
     @property
+    def primary(self) -> Deployment | None:
+        """The deployment that its tasks are to be of; None where ECS does not steer it."""
+        return next((each for each in self.deployments if each.status == "PRIMARY"), None)
+
+    @property
+    def family(self) -> str:
+        """Its task definition's family, whatever its revision."""
+        return self.definition.partition(":")[0]
+
+    @property
     def stable(self) -> bool:
         """Whether as many run as should, and nothing is under way, as `aws ecs wait services-stable` means it.
 

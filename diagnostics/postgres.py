@@ -21,6 +21,7 @@ __all__ = [
     "Connections",
     "InTheWay",
     "LockTable",
+    "Quota",
     "connections",
     "in_the_way",
     "last_events",
@@ -79,15 +80,40 @@ class ConnectionGroup:
     state: str
     count: int
 
+    def __post_init__(self) -> None:
+        """Clean what a stranger wrote: it is shown on terminals."""
+        object.__setattr__(self, "application", clean(self.application))
+
+    @property
+    def told(self) -> str:
+        """Who they are, in words."""
+        return f"{self.count} of {self.application or 'no name'} as {self.user}, {self.state}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How many connections a role, or this database, has of those that it alone may have."""
+
+    kind: str
+    name: str
+    most: int
+    used: int
+
+    @property
+    def full(self) -> bool:
+        """Whether it can have no more."""
+        return self.used >= self.most
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connections:
-    """How many connections are used, of how many; `reserved` of them are for superusers alone."""
+    """How many connections are used, of how many; `reserved` of them are for superusers alone. `quotas` bind besides."""
 
     used: int
     limit: int
     reserved: int
     groups: tuple[ConnectionGroup, ...]
+    quotas: tuple[Quota, ...] = ()
 
     @property
     def left(self) -> int:
@@ -152,8 +178,13 @@ def connections(snapshot: SqlSnapshot) -> Connections:
     """Return how many clients are connected, and how many may be."""
     limits = snapshot.rows("read/sessions/limits", _Limits)[0]
     groups = tuple(snapshot.rows("read/sessions/groups", ConnectionGroup))
-    used = sum(group.count for group in groups)
-    return Connections(used=used, limit=limits.most, reserved=limits.reserved, groups=groups)
+    return Connections(
+        used=sum(group.count for group in groups),
+        limit=limits.most,
+        reserved=limits.reserved,
+        groups=groups,
+        quotas=tuple(snapshot.rows("read/sessions/quotas", Quota)),
+    )
 
 
 def lock_table(snapshot: SqlSnapshot) -> LockTable:

@@ -22,6 +22,7 @@ __all__ = [
     "read_access",
     "read_cache",
     "read_instance",
+    "read_storage",
 ]
 
 SEE_INSTANCE = (
@@ -31,6 +32,7 @@ SEE_CACHE = "aws elasticache describe-replication-groups  # elasticache:Describe
 SEE_ACCESS = "aws ec2 describe-security-groups --group-ids {groups}  # ec2:DescribeSecurityGroups"
 
 Events = tuple[tuple[datetime, str], ...]
+Points = tuple[tuple[datetime, float], ...]
 
 _RDS = ("AWS/RDS", "DBInstanceIdentifier")  # a metric's namespace, and the dimension that names the server
 _ELASTICACHE = ("AWS/ElastiCache", "CacheClusterId")
@@ -87,7 +89,11 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """An RDS instance. What is None is not known; `storage_left` is in bytes, `events` are the newest first, UTC."""
+    """An RDS instance. What is None is not known; `storage_left` is in bytes, `events` are the newest first, UTC.
+
+    `pending_gib` is the storage that a modification under way gives it, `most_gib` up to where RDS enlarges it by itself.
+    `free` is the storage that was left, in bytes, over the hours that were asked for, the oldest first.
+    """
 
     identifier: str
     status: str
@@ -100,6 +106,9 @@ class Instance:
     storage_left: float | None = None
     connections: float | None = None
     events: Events | None = None
+    pending_gib: int | None = None
+    most_gib: int | None = None
+    free: Points = ()
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "Instance":
@@ -114,6 +123,8 @@ class Instance:
             port=endpoint.get("Port"),
             storage_gib=raw["AllocatedStorage"],
             security_groups=tuple(group["VpcSecurityGroupId"] for group in raw.get("VpcSecurityGroups", ())),
+            pending_gib=(raw.get("PendingModifiedValues") or {}).get("AllocatedStorage"),
+            most_gib=raw.get("MaxAllocatedStorage"),
         )
 
     @property
@@ -230,6 +241,25 @@ def read_instance(aws: AwsReader, *, identifier: str | None, now: datetime, wind
         connections=_last(aws, _RDS, name, "DatabaseConnections", "Maximum", now=now),
         events=_events(aws, "rds", {name}, window=window),
     )
+
+
+def read_storage(aws: AwsReader, instance: Instance, *, now: datetime, window: timedelta) -> Instance:
+    """Return an instance with the storage that was left over the last `window`, one point every five minutes.
+
+    Raises Unreachable, Throttled or Denied if that cannot be read.
+    """
+    namespace, dimension = _RDS
+    free = read_points(
+        aws,
+        namespace=namespace,
+        metric="FreeStorageSpace",
+        dimensions=[{"Name": dimension, "Value": instance.identifier}],
+        statistic="Minimum",
+        period=300,
+        now=now,
+        window=window,
+    )
+    return replace(instance, free=free)
 
 
 def read_cache(aws: AwsReader, *, identifier: str | None, now: datetime, window: timedelta) -> Cache:

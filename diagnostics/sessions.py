@@ -23,7 +23,7 @@ class Session:
 
     `query` is that statement, cut, without the values. Where this role may not see them, `state` is `?` and `query` says so.
     `superuser` also where the role is not known. `blocked_by` are the pids that it waits for; 0 is a prepared transaction.
-    `ours`: a session of this toolkit.
+    `ours`: a session of this toolkit. `may_signal`: this role may cancel or end what a role like its own runs.
     """
 
     pid: int
@@ -41,6 +41,7 @@ class Session:
     superuser: bool
     ours: bool
     blocked_by: tuple[int, ...] = ()
+    may_signal: bool = False
 
     def __post_init__(self) -> None:
         """Clean what a stranger wrote: it is shown on terminals, and a value may be a secret."""
@@ -59,6 +60,19 @@ class Session:
         if not self.idle_in_transaction or self.since is None:
             return timedelta(0)
         return max(timedelta(0), now - self.since)
+
+    @property
+    def spared(self) -> str | None:
+        """Why it is never ended from here, or None."""
+        if self.ours:
+            return "it is this toolkit's own"
+        if self.superuser:
+            return f"{self.user} is a superuser"
+        if not self.may_signal:
+            return f"this role may signal no session of {self.user}: GRANT pg_signal_backend or {self.user}"
+        if self.backend_start is None:
+            return "since when it is connected is hidden from this role: GRANT pg_read_all_stats"
+        return None
 
 
 def read_sessions(snapshot: SqlSnapshot, *, tag: str) -> tuple[Session, ...]:

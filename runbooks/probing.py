@@ -110,8 +110,10 @@ def by_login(cause: Cause, *facts: Fact[Reach]) -> Probed:
 
 
 def by_connections(cause: Cause, seen: Fact[Connections], reach: Fact[Reach]) -> Probed:
-    """Ask how many connections are left."""
+    """Ask how many connections are left, in all and of those that one role, or the database, may have."""
     if isinstance(seen, Known):
+        if full := [f"{quota.kind} {quota.name}" for quota in seen.value.quotas if quota.full]:
+            return Answer.CONFIRMED, f"all connections that {', '.join(full)} may have are used"
         used = f"{seen.value.used} of {seen.value.limit} connections are used"
         return (Answer.CONFIRMED if seen.value.left <= FEW_CONNECTIONS else Answer.RULED_OUT), used
     if isinstance(reach, Unknown) and causes.match(reach.reason) == cause:

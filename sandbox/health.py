@@ -12,10 +12,10 @@ from sandbox.facts import Known, Unknown, gather
 from sandbox.limits import check_name
 from sandbox.model import Sandbox, Status
 from sandbox.naming import schema_for
-from sandbox.ports import KeyReader, SqlReader, StreamReader
+from sandbox.ports import KeyReader, SqlReader, SqlSnapshot, StreamReader
 from sandbox.teardown import Belongings
 
-__all__ = ["DEADLINE", "Check", "Connection", "Health", "Level", "connection", "examine"]
+__all__ = ["DEADLINE", "Check", "Connection", "Health", "Level", "connection", "examine", "look_up"]
 
 DEADLINE = 4.0
 """Seconds that all checks together may take: a status over five seconds is an incident (RB-SB-006)."""
@@ -134,13 +134,18 @@ def examine(
     )
 
 
+def look_up(snapshot: SqlSnapshot, name: str) -> Belongings:
+    """Return a sandbox with what it has in the database, as every check begins. Raises SandboxError 004."""
+    row = registry.by_name(snapshot, name)
+    if row is None:
+        raise registry.not_found(name)
+    return teardown.belongings(snapshot, row)
+
+
 def _see(database: SqlReader, name: str) -> Belongings:
     check_name(name)
     with database.snapshot() as snapshot:
-        row = registry.by_name(snapshot, name)
-        if row is None:
-            raise registry.not_found(name)
-        return teardown.belongings(snapshot, row)
+        return look_up(snapshot, name)
 
 
 def _timed(probe: Callable[[], Check]) -> Callable[[], Check]:

@@ -115,7 +115,10 @@ class Schema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamConfig:
-    """How a JetStream stream is set up. A `max_age` of zero and a `max_msgs` of -1 are no limit."""
+    """How a JetStream stream is set up. A `max_age` of zero and a `max_msgs` of -1 are no limit.
+
+    In an expectation, `replicas` may be None: nobody laid down how many.
+    """
 
     name: str
     subjects: tuple[str, ...]
@@ -123,7 +126,7 @@ class StreamConfig:
     storage: str
     max_age: timedelta
     max_msgs: int
-    replicas: int
+    replicas: int | None
 
     @property
     def where(self) -> str:
@@ -157,7 +160,8 @@ class ConsumerConfig:
 class StreamState:
     """A stream as it is now. Both sequences are 0 before the first message.
 
-    `leader` is the server that leads it, where that is told; `replicas_current` counts the copies that are up to
+    `oldest` is when it took the first message that it still has, UTC; None where it has none. `discard` is what it does at
+    its limits: throw away `old` messages, or refuse `new` ones. `leader` is the server that leads it, where that is told; `replicas_current` counts the copies that are up to
     date, the leader's among them. The others take ten seconds to notice that a server of theirs has died.
     """
 
@@ -166,8 +170,15 @@ class StreamState:
     bytes: int
     first_sequence: int
     last_sequence: int
+    oldest: datetime | None
+    discard: str
     leader: str | None
     replicas_current: int
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds as many messages as it may."""
+        return 0 < self.config.max_msgs <= self.messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +186,8 @@ class ConsumerState:
     """A consumer as it is now.
 
     `pending` messages are not delivered yet, `ack_pending` ones are delivered and not acknowledged. Somebody
-    is there to take them when pulls wait, or a push consumer is bound.
+    is there to take them when pulls wait, or a push consumer is bound. `delivered` is the stream's sequence that was
+    handed out last, `acknowledged` the one up to which all are acknowledged; both are 0 before the first.
     """
 
     config: ConsumerConfig
@@ -184,6 +196,8 @@ class ConsumerState:
     redelivered: int
     waiting_pulls: int
     push_bound: bool
+    delivered: int
+    acknowledged: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

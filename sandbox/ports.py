@@ -3,10 +3,10 @@
 Planning is handed readers only: it cannot change a thing, because it holds nothing that could.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
@@ -16,7 +16,11 @@ __all__ = [
     "AwsReader",
     "AwsWriter",
     "KeyReader",
+    "KeyServer",
     "KeyWriter",
+    "LatencyEvent",
+    "PoolReader",
+    "SlowCommand",
     "SqlReader",
     "SqlSnapshot",
     "SqlTransaction",
@@ -41,6 +45,10 @@ class SqlSnapshot(Protocol):
 
     def newest(self, columns: Mapping[str, Sequence[tuple[str, str]]], /) -> Mapping[str, Any]:
         """Return, a schema, the newest moment found in its (table, column) pairs, or None."""
+        ...
+
+    def explain(self, statement: str, /, **params: object) -> Mapping[str, Any]:
+        """Run a named reading statement under EXPLAIN (ANALYZE, BUFFERS); return its plan as PostgreSQL's JSON has it."""
         ...
 
 
@@ -88,6 +96,31 @@ class SqlWriter(SqlReader, Protocol):
         """Run a migration, whole, in one transaction."""
         ...
 
+    def alone(self, statement: str, *, patience: float, watch: Callable[[], None]) -> None:
+        """Run one statement that PostgreSQL runs in no transaction, such as CREATE INDEX CONCURRENTLY.
+
+        It is not a named one: its names are quoted already. `watch` is called every second meanwhile. What that raises,
+        Ctrl-C too, cancels the statement and is raised here; so does Busy after `patience` seconds. A role's own
+        statement_timeout, or one that PgBouncer keeps us from lifting, may cancel it earlier: Busy, too.
+        """
+        ...
+
+
+class PoolReader(Protocol):
+    """A pooler of connections, PgBouncer, that may stand before a database."""
+
+    @property
+    def host(self) -> str:
+        """Where it would be, without secrets."""
+        ...
+
+    def show(self, *names: str) -> list[list[Mapping[str, Any]]] | None:
+        """Return the rows of each of its console's SHOW commands; None where no PgBouncer is at the address.
+
+        Raises Denied where the console is not for this user, Unreachable where nothing answers.
+        """
+        ...
+
 
 class KeyReader(Protocol):
     """A keyspace that can be looked at. Nothing here counts as a use of a key."""
@@ -118,6 +151,49 @@ class KeyReader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowCommand:
+    """A command that took long, as SLOWLOG has it: its name and first key, without values. `client` is host:port, or empty."""
+
+    at: datetime
+    seconds: float
+    command: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyEvent:
+    """A kind of delay that LATENCY has seen: when and how long it was last, and the longest."""
+
+    event: str
+    at: datetime
+    seconds: float
+    longest: float
+
+
+class KeyServer(Protocol):
+    """A Redis server itself, apart from its keys. Each asks for a right of its own, and raises Denied without it.
+
+    All raise Busy while a script blocks the server, Unreachable if it does not answer.
+    """
+
+    def ping(self) -> float:
+        """Return the seconds that one PING takes, on a connection that is kept."""
+        ...
+
+    def info(self) -> Mapping[str, Any]:
+        """Return what INFO says: numbers as such, the rest as text."""
+        ...
+
+    def slow_commands(self, limit: int) -> list[SlowCommand]:
+        """Return the newest entries of SLOWLOG, the newest first."""
+        ...
+
+    def latency_events(self) -> list[LatencyEvent]:
+        """Return what LATENCY LATEST says; nothing where latency-monitor-threshold is 0."""
+        ...
+
+
 class KeyWriter(KeyReader, Protocol):
     """A keyspace that can be changed."""
 
@@ -129,8 +205,8 @@ class KeyWriter(KeyReader, Protocol):
         """Delete keys without blocking the server; return how many there were."""
         ...
 
-    def put(self, key: bytes, value: bytes, *, lifetime: timedelta) -> None:
-        """Write a string that ends by itself."""
+    def put(self, key: bytes, value: bytes, *, lifetime: timedelta | None) -> None:
+        """Write a string that ends by itself, or with None never does."""
         ...
 
 
@@ -185,10 +261,30 @@ class StreamWriter(StreamReader, Protocol):
         """
         ...
 
-    def publish(self, stream: str, subject: str, payload: bytes) -> int:
+    def change_stream(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change these fields of a StreamConfig; all else about the stream stays as it is.
+
+        Smaller limits throw away at once what is beyond them. Raises ArrakisError if it is refused, Missing without it.
+        """
+        ...
+
+    def delete_stream(self, name: str) -> None:
+        """Delete a stream with all that is in it. One that is gone is no error."""
+        ...
+
+    def delete_consumer(self, stream: str, name: str) -> None:
+        """Delete a consumer, and with it how far it had come. One that is gone is no error."""
+        ...
+
+    def delete_message(self, stream: str, sequence: int) -> None:
+        """Delete one message. Raises ArrakisError if the stream has it no more."""
+        ...
+
+    def publish(self, stream: str, subject: str, payload: bytes, *, id: str = "") -> int:
         """Publish one message and return the sequence the stream gave it.
 
-        Raises Missing if the stream does not exist or takes no such subject. After Unreachable nobody knows
+        A message that bears the `id` of one published within two minutes is not stored again: that one's sequence is
+        returned. Raises Missing if the stream does not exist or takes no such subject. After Unreachable nobody knows
         whether it was stored.
         """
         ...

@@ -3,10 +3,11 @@
 Pure, but for the functions that are handed a reader or a writer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sandbox.errors import ArrakisError
@@ -15,6 +16,7 @@ from sandbox.naming import same_sandbox
 from sandbox.ports import StreamReader, StreamWriter, Subscription
 
 __all__ = [
+    "CHANGEABLE",
     "Checked",
     "Condition",
     "Config",
@@ -22,21 +24,28 @@ __all__ = [
     "Drift",
     "Ensured",
     "StreamConfig",
+    "as_plain",
     "check",
     "drift",
     "ensure",
     "expected_consumers",
     "expected_streams",
+    "from_plain",
     "listeners",
     "publish",
     "read",
     "subject_of",
     "subjects_of",
+    "takes",
 ]
 
 Config = StreamConfig | ConsumerConfig
 
+CHANGEABLE = ("subjects", "max_age", "max_msgs", "replicas")
+"""The fields of a stream that JetStream changes while it is there; for another storage or retention it is made anew."""
+
 _STREAM = "SANDBOX"
+_DURATIONS = ("max_age", "ack_wait")
 _LONGEST = 200  # characters of an event type: with the rest, a subject stays below the 256 that NATS advises
 
 
@@ -92,8 +101,8 @@ class Ensured:
         return tuple(each for each in self.checked if each.condition is Condition.DRIFTED)
 
 
-def expected_streams(replicas: int = 1) -> tuple[StreamConfig, ...]:
-    """Return both streams as the deployed system makes them; production has 3 replicas."""
+def expected_streams(replicas: int | None = 1) -> tuple[StreamConfig, ...]:
+    """Return both streams as the deployed system makes them; production has 3 replicas, None leaves that open."""
     return tuple(
         StreamConfig(
             name=name,
@@ -177,12 +186,13 @@ def subjects_of(sandbox_id: UUID) -> str:
     return f"sandbox.{sandbox_id}.>"
 
 
-def publish(writer: StreamWriter, sandbox_id: UUID, event_type: str, payload: bytes) -> int:
+def publish(writer: StreamWriter, sandbox_id: UUID, event_type: str, payload: bytes, *, id: str = "") -> int:
     """Publish one event to a sandbox and return its sequence in the SANDBOX stream.
 
-    Raises Missing if that stream does not exist. After Unreachable nobody knows whether the event was stored.
+    One that bears the `id` of an event of the last two minutes is that event. Raises Missing if the stream does not exist.
+    After Unreachable nobody knows whether the event was stored; with an `id`, it may be published again.
     """
-    return writer.publish(_STREAM, subject_of(sandbox_id, event_type), payload)
+    return writer.publish(_STREAM, subject_of(sandbox_id, event_type), payload, id=id)
 
 
 def read(reader: StreamReader, sandbox_id: UUID, limit: int = 100, *, after: int = 0) -> list[Message]:
@@ -192,6 +202,42 @@ def read(reader: StreamReader, sandbox_id: UUID, limit: int = 100, *, after: int
     the stream.
     """
     return reader.messages(_STREAM, subjects_of(sandbox_id), limit, after=after)
+
+
+def takes(patterns: Iterable[str], subject: str) -> bool:
+    """Whether one of these patterns covers a subject, or all that a pattern such as `sandbox.>` covers."""
+    return any(_covers(pattern.split("."), subject.split(".")) for pattern in patterns)
+
+
+def as_plain(config: Config) -> dict[str, Any]:
+    """Return what `from_plain` reads, for plans: durations as seconds."""
+    found = {each.name: getattr(config, each.name) for each in fields(config)}
+    plain = {name: value.total_seconds() if value is not None else None for name, value in _durations(found)}
+    return {**found, **plain, **({"subjects": list(found["subjects"])} if "subjects" in found else {})}
+
+
+def from_plain(values: Mapping[str, Any]) -> Config:
+    """Return the stream or consumer that `as_plain` wrote down."""
+    read = {
+        name: timedelta(seconds=value) if value is not None else None for name, value in _durations(values)
+    }
+    if "subjects" not in values:
+        return ConsumerConfig(**{**values, **read})
+    return StreamConfig(**{**values, **read, "subjects": tuple(values["subjects"])})
+
+
+def _durations(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, values[name]) for name in _DURATIONS if name in values]
+
+
+def _covers(pattern: Sequence[str], subject: Sequence[str]) -> bool:
+    """Whether the tokens of a pattern cover those of a subject, which may be a pattern itself."""
+    for place, token in enumerate(pattern):
+        if token == ">":
+            return len(subject) > place
+        if place >= len(subject) or subject[place] == ">" or (token != "*" and token != subject[place]):
+            return False
+    return len(pattern) == len(subject)
 
 
 def _look(reader: StreamReader, wanted: Config) -> Config | None:

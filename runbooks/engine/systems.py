@@ -11,7 +11,9 @@ from sandbox.ports import (
     AwsReader,
     AwsWriter,
     KeyReader,
+    KeyServer,
     KeyWriter,
+    PoolReader,
     SqlReader,
     SqlWriter,
     StreamReader,
@@ -26,7 +28,9 @@ class Readers:
     """All that planning is given."""
 
     sql: SqlReader
+    pools: PoolReader
     keys: KeyReader
+    cache: KeyServer
     streams: StreamReader
     aws: AwsReader
     tag: str
@@ -47,12 +51,16 @@ def readers(environment: Environment, *, tag: str, timeout: float) -> Readers:
     """Return the readers of an environment. Nothing is connected yet. Raises ArrakisError on a malformed address."""
     from sandbox.adapters.aws import Aws
     from sandbox.adapters.nats import Nats
+    from sandbox.adapters.pgbouncer import PgBouncer
     from sandbox.adapters.postgres import Postgres
     from sandbox.adapters.redis import Redis
 
+    redis = Redis(environment.redis_url, timeout=timeout)
     return Readers(
         sql=Postgres(environment.database_url, tag=tag, timeout=timeout),
-        keys=Redis(environment.redis_url, timeout=timeout),
+        pools=PgBouncer(environment.database_url, timeout=timeout),
+        keys=redis,
+        cache=redis,
         streams=Nats(environment.nats_url, timeout=timeout, tls_ca=environment.nats_tls_ca),
         aws=Aws(region=environment.region, timeout=timeout),
         tag=tag,

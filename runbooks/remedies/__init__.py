@@ -5,8 +5,14 @@ from collections.abc import Callable
 from runbooks.engine.model import Remedy
 from runbooks.engine.systems import Readers, Writers
 from runbooks.remedies.cleanup import CleanUp, DropBlocker
+from runbooks.remedies.database import GrantRight, Migrate, TryCreating
 from runbooks.remedies.gate import Gate
+from runbooks.remedies.indexes import AnalyzeTable, CreateIndex
 from runbooks.remedies.quarantine import DeleteKeys, DropSchema, QuarantineKeys, QuarantineSchema
+from runbooks.remedies.routing import CorrectStream, CreateConsumer, CreateStream, DeleteRoute, PublishCanary
+from runbooks.remedies.service import RestartService
+from runbooks.remedies.sessions import CancelQuery, EndSession
+from runbooks.remedies.storage import EnlargeStorage
 from runbooks.remedies.task import EnableRule, RunTask
 from sandbox.ports import SqlTransaction
 
@@ -27,5 +33,19 @@ def remedies(
         DropBlocker(gate),
         EnableRule(gate),
         RunTask(gate),
+        DeleteRoute(gate),
+        CreateStream(gate),
+        CorrectStream(gate),
+        CreateConsumer(gate),
+        PublishCanary(gate),
+        RestartService(gate),
+        EndSession(gate),
+        CancelQuery(gate),
+        GrantRight(gate),
+        Migrate(gate),
+        TryCreating(gate),
+        EnlargeStorage(gate),
+        CreateIndex(gate),
+        AnalyzeTable(gate),
     ]
     return {remedy.verb: remedy for remedy in made}

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from statistics import median_low
 
-__all__ = ["plot", "sparkline"]
+__all__ = ["bars", "plot", "sparkline"]
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ROWS = 5
@@ -39,6 +39,17 @@ def plot(points: Sequence[Point], threshold: float | None, *, width: int) -> lis
         above = sum(low >= threshold for low, _ in bands)
         lines.insert(above, f"{_figure(threshold):>{margin}}┤{'┈' * len(columns)}")
     return [*(line.rstrip() for line in lines), " " * (margin + 1) + _below(times, len(columns), room)]
+
+
+def bars(counts: Sequence[tuple[str, int]], *, width: int) -> list[str]:
+    """Return counts as lines of at most `width` columns, each with its name, a bar and the count; what is above none is seen."""
+    margin = max((len(name) for name, _ in counts), default=0)
+    top = max((count for _, count in counts), default=0)
+    room = width - margin - len(str(top)) - 2
+    return [
+        f"{name:>{margin}} {'█' * (max(1, round(count / top * room)) if count else 0)} {count}"
+        for name, count in counts
+    ]
 
 
 def sparkline(counts: Sequence[float]) -> str:

@@ -120,6 +120,8 @@ def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
         lines += _wrapped(detail, width)
     for detail in finding.evidence.get("details", ()):
         lines += _wrapped(clean(detail), width)
+    # What is drawn is told by its shape: it is not wrapped.
+    lines += [clean(line) for line in finding.evidence.get("drawn", ())]
     if histogram := finding.evidence.get("histogram"):
         lines.append(f"[{sparkline(histogram)}] over {finding.evidence['window']}")
     shown = finding.severity is not Severity.OK or finding.check == "alarm"

@@ -7,6 +7,7 @@ answer the same. Times travel in nanoseconds.
 import json
 from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,15 +87,31 @@ class JetStream:
         request = {"stream_name": config.stream, "action": "create", "config": _consumer_request(config)}
         await self._ask(f"CONSUMER.CREATE.{config.stream}.{config.name}", request)
 
-    async def publish(self, stream: str, subject: str, payload: bytes) -> int:
-        """Publish into one stream and no other; return the sequence."""
+    async def change_stream(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change these fields of a StreamConfig, and leave all else about a stream as it is."""
+        config = (await self._ask(f"STREAM.INFO.{name}"))["config"]
+        await self._ask(f"STREAM.UPDATE.{name}", {**config, **_fields(changes)})
+
+    async def delete_stream(self, name: str) -> None:
+        """Delete a stream with all that is in it; one that is gone is no error."""
+        await self._found(f"STREAM.DELETE.{name}")
+
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        """Delete a consumer; one that is gone is no error."""
+        await self._found(f"CONSUMER.DELETE.{stream}.{name}")
+
+    async def delete_message(self, stream: str, sequence: int) -> None:
+        """Delete one message."""
+        await self._ask(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+
+    async def publish(self, stream: str, subject: str, payload: bytes, id: str) -> int:
+        """Publish into one stream and no other; return the sequence, of the first one where `id` was published before."""
         # Where the stream is missing but somebody listens, nobody would answer until the time is up.
         if await self.stream(stream) is None:
             raise _no_home(stream, subject)
+        headers = {"Nats-Expected-Stream": stream, **({"Nats-Msg-Id": id} if id else {})}
         try:
-            answer = await self._client.request(
-                subject, payload, timeout=self._timeout, headers={"Nats-Expected-Stream": stream}
-            )
+            answer = await self._client.request(subject, payload, timeout=self._timeout, headers=headers)
         except nats.errors.NoRespondersError as error:
             raise _no_home(stream, subject) from error
         return int(_document(answer, subject)["seq"])
@@ -150,6 +167,8 @@ def _stream_state(found: Mapping[str, Any]) -> StreamState:
         bytes=state["bytes"],
         first_sequence=state["first_seq"],
         last_sequence=state["last_seq"],
+        oldest=_moment(state["first_ts"]) if state["messages"] else None,
+        discard=config.get("discard", "old"),
         leader=cluster.get("leader") or None,
         replicas_current=len([peer for peer in followers if not peer.get("offline")]) + (not leaderless),
     )
@@ -174,6 +193,8 @@ def _consumer_state(found: Mapping[str, Any]) -> ConsumerState:
         redelivered=found.get("num_redelivered", 0),
         waiting_pulls=found.get("num_waiting", 0),
         push_bound=found.get("push_bound", False),
+        delivered=found["delivered"]["stream_seq"],
+        acknowledged=found["ack_floor"]["stream_seq"],
     )
 
 
@@ -187,14 +208,15 @@ def _message(found: Mapping[str, Any]) -> Message:
 
 
 def _stream_request(config: StreamConfig) -> dict[str, Any]:
+    return _fields({each.name: getattr(config, each.name) for each in fields(config)})
+
+
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A StreamConfig's fields as the server calls and writes them; what is None is its own choice."""
     return {
-        "name": config.name,
-        "subjects": list(config.subjects),
-        "retention": config.retention,
-        "storage": config.storage,
-        "max_age": _nanoseconds(config.max_age),
-        "max_msgs": config.max_msgs,
-        "num_replicas": config.replicas,
+        {"replicas": "num_replicas"}.get(name, name): _nanoseconds(value) if name == "max_age" else value
+        for name, value in values.items()
+        if value is not None
     }
 
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,7 +36,8 @@ class Nats:
         """Take one or more addresses, comma separated; `timeout` bounds each call, in seconds.
 
         `tls_ca` is the file of the authority that signed the servers' certificates, the value of NATS_TLS_CA;
-        without it the system's are trusted. Raises ArrakisError for a malformed address or an unusable file.
+        without it the system's are trusted. It is read when first needed: whoever asks nothing of NATS needs none. Raises
+        ArrakisError for a malformed address.
         """
         self._servers = [url.strip() for url in urls.split(",") if url.strip()]
         try:
@@ -49,7 +50,7 @@ class Nats:
                 "NATS_URL is malformed", hint="write it as nats://host:4222, commas between several"
             )
         self._timeout = timeout
-        self._tls = _trusting(tls_ca) if tls_ca else None
+        self._tls_ca = tls_ca
 
     def subscriptions(self) -> list[Subscription]:
         """Return who listens below `sandbox.`: this account's clients on every server, and SANDBOX's consumers."""
@@ -85,9 +86,25 @@ class Nats:
         """
         self._jetstream(lambda jetstream: jetstream.create_consumer(config))
 
-    def publish(self, stream: str, subject: str, payload: bytes) -> int:
+    def change_stream(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change these fields of a StreamConfig. Raises Missing without it, ArrakisError if it is refused."""
+        self._jetstream(lambda jetstream: jetstream.change_stream(name, changes))
+
+    def delete_stream(self, name: str) -> None:
+        """Delete a stream with all that is in it."""
+        self._jetstream(lambda jetstream: jetstream.delete_stream(name))
+
+    def delete_consumer(self, stream: str, name: str) -> None:
+        """Delete a consumer."""
+        self._jetstream(lambda jetstream: jetstream.delete_consumer(stream, name))
+
+    def delete_message(self, stream: str, sequence: int) -> None:
+        """Delete one message of a stream. Raises ArrakisError if it is not there."""
+        self._jetstream(lambda jetstream: jetstream.delete_message(stream, sequence))
+
+    def publish(self, stream: str, subject: str, payload: bytes, *, id: str = "") -> int:
         """Publish one message into this stream and no other; return its sequence. Raises Missing."""
-        return self._jetstream(lambda jetstream: jetstream.publish(stream, subject, payload))
+        return self._jetstream(lambda jetstream: jetstream.publish(stream, subject, payload, id))
 
     def _jetstream(self, work: Callable[[JetStream], Awaitable[T]]) -> T:
         return self._run(lambda client: work(JetStream(client, timeout=self._timeout)))
@@ -110,6 +127,7 @@ class Nats:
     async def _first_that_answers(self, heard: "asyncio.Queue[Exception]") -> Client:
         """Try one server after the other: given them all, the driver gives up at the first that hangs."""
         failures: list[Exception] = []
+        tls = _trusting(self._tls_ca) if self._tls_ca else None
         for server in self._servers:
             client = _Client()
             connecting = client.connect(
@@ -119,7 +137,7 @@ class Nats:
                 max_reconnect_attempts=1,  # with 0 it would try a dead server for ever
                 reconnect_time_wait=0,
                 error_cb=heard.put,
-                tls=self._tls,
+                tls=tls,
             )
             try:
                 await asyncio.wait_for(connecting, min(_GREETING, self._timeout / len(self._servers)))

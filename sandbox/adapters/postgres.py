@@ -4,25 +4,31 @@ No session state: no prepared statements, no SET outside a transaction. Every st
 the runbook, so that it is recognised in pg_stat_activity.
 """
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 from psycopg.types.datetime import TimestamptzLoader
 
+from sandbox.adapters.postgres_errors import translated
 from sandbox.deadline import within
-from sandbox.errors import ArrakisError, Busy, Conflict, Denied, Missing, Unreachable
+from sandbox.errors import ArrakisError, Busy, Unreachable
 from sandbox.ports import APPLICATION
 from sql import load
 
 __all__ = ["Postgres"]
 
 T = TypeVar("T")
+
+_READING = "REPEATABLE READ READ ONLY"
+_GLANCE = 1.0  # seconds between two looks at a statement that runs alone
 
 
 class Postgres:
@@ -36,7 +42,7 @@ class Postgres:
     @contextmanager
     def snapshot(self) -> Iterator["Transaction"]:
         """Open one repeatable-read, read-only transaction."""
-        with self._connected("REPEATABLE READ READ ONLY") as transaction:
+        with self._connected(_READING) as transaction:
             yield transaction
 
     @contextmanager
@@ -49,6 +55,45 @@ class Postgres:
         """Run a migration, whole, in one transaction."""
         with self.transaction() as transaction:
             transaction.execute(name)
+
+    def alone(self, statement: str, *, patience: float, watch: Callable[[], None]) -> None:
+        """Run one statement that PostgreSQL runs in no transaction; see SqlWriter."""
+        connection = _bounded(self._timeout, self._unlimited, self.host)
+        try:
+            self._watched(connection, statement, patience, watch)
+        finally:
+            connection.close()
+
+    def _watched(
+        self, connection: psycopg.Connection[Any], statement: str, patience: float, watch: Callable[[], None]
+    ) -> None:
+        failed: list[psycopg.Error] = []
+
+        def run() -> None:
+            try:
+                connection.execute(sql.SQL(self._tag) + sql.SQL(statement))
+            except psycopg.Error as error:  # carried over to the caller's thread
+                failed.append(error)
+
+        thread = threading.Thread(target=run, daemon=True, name="statement")
+        thread.start()
+        end = time.monotonic() + patience
+        try:
+            while thread.is_alive():
+                thread.join(_GLANCE)
+                if time.monotonic() > end:
+                    raise Busy(
+                        f"PostgreSQL at {self.host} has not ended a statement within {patience / 60:.0f} minutes",
+                        hint="it was cancelled; is a long transaction in its way?",
+                    )
+                watch()
+        except BaseException:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=self._timeout)
+            thread.join(self._timeout)
+            raise
+        if failed:
+            raise translated(failed[0], self.host) from failed[0]
 
     @contextmanager
     def _connected(self, mode: str) -> Iterator["Transaction"]:
@@ -67,13 +112,22 @@ class Postgres:
         finally:
             connection.close()
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def _unlimited(self) -> psycopg.Connection[Any]:
+        """Connect without the role's own time-outs; PgBouncer refuses such an option, and then they stand."""
+        own = conninfo_to_dict(self._url).get("options") or ""
+        try:
+            return self._connect(options=f"{own} -c statement_timeout=0 -c lock_timeout=0")
+        except psycopg.OperationalError:
+            return self._connect()
+
+    def _connect(self, *, options: str | None = None) -> psycopg.Connection[Any]:
         connection = psycopg.connect(
             self._url,
             autocommit=True,  # BEGIN is ours, so that its mode travels with it
             prepare_threshold=None,
             connect_timeout=max(2, int(self._timeout)),
             application_name=APPLICATION,
+            options=options,
         )
         connection.adapters.register_loader("timestamptz", _Moment)
         return connection
@@ -86,9 +140,11 @@ class Transaction:
         """Use an open connection; each call is bounded by `timeout` seconds."""
         self._connection, self._tag, self._timeout, self._host = connection, tag, timeout, host
         self.answers = True  # until the server does not
+        self._reading = False
 
     def begin(self, mode: str) -> None:
         """Begin in the given mode, with bounds that end with the transaction."""
+        self._reading = mode == _READING
         milliseconds = int(self._timeout * 1000)
         self._run(
             f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL lock_timeout = 2000; SET LOCAL timezone = 'UTC'; "
@@ -131,6 +187,20 @@ class Transaction:
 
         def fetch() -> dict[str, datetime | None]:
             return dict(self._connection.execute(sql.SQL(self._tag) + query).fetchall())
+
+        return self._bounded(fetch)
+
+    def explain(self, statement: str, /, **params: object) -> Mapping[str, Any]:
+        """Run a named reading statement under EXPLAIN (ANALYZE, BUFFERS); ValueError where it could change anything."""
+        if not (self._reading and statement.startswith("read/")):
+            raise ValueError(f"{statement} is not to be explained here: it would be run")
+        query = f"{self._tag}EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)\n{load(statement)}"
+
+        def fetch() -> Mapping[str, Any]:
+            row = self._connection.execute(sql.SQL(query), params or None).fetchone()
+            assert row is not None  # EXPLAIN has one
+            [plan] = row[0]
+            return dict(plan)
 
         return self._bounded(fetch)
 
@@ -192,7 +262,7 @@ def _bounded(seconds: float, call: Callable[[], T], host: str) -> T:
     try:
         return within(seconds, call, f"PostgreSQL at {host}")
     except psycopg.Error as error:
-        raise _translated(error, host) from error
+        raise translated(error, host) from error
 
 
 def _newest_of(schema: str, pairs: Sequence[tuple[str, str]]) -> sql.Composed:
@@ -201,64 +271,3 @@ def _newest_of(schema: str, pairs: Sequence[tuple[str, str]]) -> sql.Composed:
         for table, column in pairs
     )
     return sql.SQL("SELECT {}, greatest({})").format(sql.Literal(schema), moments)
-
-
-def _translated(error: psycopg.Error, host: str) -> ArrakisError:
-    first = error.diag.message_primary or _said(error)
-    if isinstance(error, psycopg.DataError):
-        return ArrakisError(
-            f"PostgreSQL cannot take a value: {error.diag.message_primary or 'it holds a NUL'}"
-        )
-    if isinstance(error, errors.InsufficientPrivilege):
-        return Denied(
-            f"PostgreSQL refused: {first}", hint="grant this role the right, or use another DATABASE_URL"
-        )
-    if isinstance(error, errors.UndefinedTable | errors.UndefinedFunction | errors.InvalidSchemaName):
-        return Missing(
-            f"PostgreSQL has no such thing: {first}",
-            hint=f"is {host} the right database? The control tables are sql/migrations/0001_control_tables.sql",
-        )
-    if isinstance(error, errors.DependentObjectsStillExist):
-        detail = (error.diag.message_detail or "").partition("\n")[0]
-        return Busy(f"PostgreSQL did not drop it: {first}: {detail}", hint="what rests on it has to go first")
-    if isinstance(error, errors.LockNotAvailable):
-        return Busy(f"PostgreSQL could not take the lock: {first}", hint="somebody uses it; try again later")
-    if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure | errors.QueryCanceled):
-        return Busy(f"PostgreSQL gave up: {first}", hint="nothing was changed; try again")
-    if isinstance(error, errors.UniqueViolation):
-        return Conflict(f"PostgreSQL: {first}", constraint=error.diag.constraint_name or "")
-    if isinstance(error, psycopg.OperationalError) and _no_answer(error.sqlstate):
-        return Unreachable(f"PostgreSQL at {host}: {first}", hint="is it up, and is DATABASE_URL right?")
-    return ArrakisError(f"PostgreSQL at {host}: {first}")
-
-
-def _no_answer(code: str | None) -> bool:
-    """Whether an operational error means that the server cannot be talked to; others concern the statement alone.
-
-    See PostgreSQL's appendix A: class 08 is the connection, 57P01 to 57P03 are shutting down or starting up, and 53300
-    is too many connections.
-    """
-    return code is None or code.startswith("08") or code in ("57P01", "57P02", "57P03", "53300")
-
-
-_UNANSWERED = {
-    "Connection refused": "connection refused",
-    "timeout expired": "no answer in time",
-    "connection timeout": "no answer in time",
-    "could not translate host name": "its host name is not known",
-    "failed to resolve host": "its host name is not known",
-    "server closed the connection": "it closed the connection",
-    "the connection is closed": "the connection is closed",
-    "does not support SSL": "it does not speak TLS",
-    "SSL error": "TLS failed",
-}
-
-
-def _said(error: psycopg.Error) -> str:
-    """Return why there is no connection: the server's own words, or ours; libpq's may quote parts of the address."""
-    text = str(error)
-    if isinstance(error, psycopg.ProgrammingError):  # ours: it concerns a statement, not the address
-        return text.splitlines()[0]
-    if "FATAL:" in text:
-        return text.partition("FATAL:")[2].strip().splitlines()[0]
-    return next((ours for theirs, ours in _UNANSWERED.items() if theirs in text), "there is no connection")

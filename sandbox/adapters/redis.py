@@ -1,9 +1,10 @@
 """Redis or Valkey through redis-py. Reading never counts as a use of a key."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
@@ -18,12 +19,25 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from sandbox.errors import ArrakisError, Denied, Unreachable
+from sandbox.errors import ArrakisError, Busy, Denied, Unreachable
+from sandbox.ports import LatencyEvent, SlowCommand
+from sandbox.text import clean
 
 __all__ = ["Redis"]
 
 _STEP = 1000  # keys a SCAN step or pipeline: PING p99 of others stays near 5 ms
 _RETRIES = 4
+_KEY_SHOWN = 60  # characters of a slow command's key
+_WORDS_ALONE = {
+    "EVAL",
+    "EVAL_RO",
+    "AUTH",
+    "HELLO",
+    "SCRIPT",
+    "FUNCTION",
+    "CONFIG",
+    "ACL",
+}  # no key behind them
 _PAUSE, _LONGEST_PAUSE = (
     0.05,
     0.8,
@@ -31,7 +45,7 @@ _PAUSE, _LONGEST_PAUSE = (
 
 
 class Redis:
-    """A keyspace. Satisfies KeyReader and KeyWriter."""
+    """A keyspace and its server. Satisfies KeyReader, KeyWriter and KeyServer."""
 
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         """Take the address; `timeout` bounds connecting and each reply, in seconds."""
@@ -93,8 +107,41 @@ class Redis:
         left = self._each(keys, lambda pipe, key: pipe.pttl(key))
         return [_seconds_left(each) for each in left]
 
-    def put(self, key: bytes, value: bytes, *, lifetime: timedelta) -> None:
-        """Write a string that ends by itself."""
+    def ping(self) -> float:
+        """Return the seconds that one PING takes, on a connection that is kept."""
+        with self._translating():
+            began = time.perf_counter()
+            self._redis.ping()
+            return time.perf_counter() - began
+
+    def info(self) -> Mapping[str, Any]:
+        """Return what INFO says."""
+        with self._translating():
+            facts: Any = self._redis.info()
+        return dict(facts)
+
+    def slow_commands(self, limit: int) -> list[SlowCommand]:
+        """Return the newest entries of SLOWLOG, the newest first."""
+        with self._translating():
+            entries: Any = self._redis.slowlog_get(limit)
+        return [_slow(entry) for entry in entries]
+
+    def latency_events(self) -> list[LatencyEvent]:
+        """Return what LATENCY LATEST says."""
+        with self._translating():
+            rows: Any = self._redis.latency_latest()
+        return [
+            LatencyEvent(
+                event=clean(_text(row[0])),
+                at=datetime.fromtimestamp(row[1], UTC),
+                seconds=row[2] / 1000,
+                longest=row[3] / 1000,
+            )
+            for row in rows
+        ]
+
+    def put(self, key: bytes, value: bytes, *, lifetime: timedelta | None) -> None:
+        """Write a string that ends by itself, or with None never does."""
         with self._translating():
             self._redis.set(key, value, px=lifetime)
 
@@ -148,6 +195,26 @@ class Redis:
             raise _translated(error, self.host) from error
 
 
+def _slow(entry: Mapping[str, Any]) -> SlowCommand:
+    """Read an entry of SLOWLOG; redis-py joins a command's words with spaces."""
+    name, _, rest = _text(entry["command"]).partition(" ")
+    key = rest.partition(" ")[0]
+    if name.upper() in _WORDS_ALONE or not key:
+        command = name
+    else:
+        command = f"{name} {key[:_KEY_SHOWN]}" + ("…" if len(key) > _KEY_SHOWN else "")
+    return SlowCommand(
+        at=datetime.fromtimestamp(entry["start_time"], UTC),
+        seconds=entry["duration"] / 1_000_000,
+        command=clean(command),
+        client=clean(_text(entry.get("client_address", b""))),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
 def _seconds_left(answer: int | None) -> float | None:
     """What PTTL means: -2 is no such key, -1 one without an end."""
     if answer is None or answer == -2:
@@ -160,6 +227,11 @@ def _translated(error: Exception, host: str) -> ArrakisError:
         return Denied(f"Redis at {host} refused: {error}", hint="check the user and password in REDIS_URL")
     if isinstance(error, ConnectionError | TimeoutError):
         return Unreachable(f"Redis at {host}: {error}", hint="is it up, and is REDIS_URL right?")
+    if isinstance(error, ResponseError) and str(error).startswith("BUSY "):
+        return Busy(
+            f"Redis at {host}: a script blocks it: {error}",
+            hint="`redis-cli SCRIPT KILL` ends a script that has written nothing",
+        )
     if isinstance(error, ResponseError):
         return Denied(f"Redis at {host}: {error}")
     return ArrakisError(f"Redis at {host}: {error}")

@@ -255,7 +255,7 @@ def test_an_unusable_authority_is_one_clear_error(tmp_path: Path, content: bytes
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ArrakisError, match=r"NATS_TLS_CA: cannot use .*ca\.pem") as refused:
-        Nats("tls://nats.example:4222", tls_ca=str(file))
+        Nats("tls://nats.example:4222", tls_ca=str(file)).stream("SANDBOX")
     assert not isinstance(refused.value, Unreachable)
     assert "PEM file" in refused.value.hint
 

@@ -392,7 +392,13 @@ def test_the_live_numbers_of_a_stream(url: str) -> None:
     assert (found.messages, found.first_sequence, found.last_sequence) == (2, 2, 3)
     assert found.bytes > 2 * len(subject_of(sandbox, "message"))
     assert found.replicas_current == 1
+    assert (found.discard, found.full) == ("old", False)
     assert drift(SANDBOX, found.config) == []
+    assert empty.oldest is None
+    assert found.oldest == read(writer, sandbox)[0].time
+    writer.change_stream("SANDBOX", {"max_msgs": 2})
+    assert (full := writer.stream("SANDBOX")) is not None
+    assert full.full
 
 
 def test_the_live_numbers_of_a_consumer(url: str) -> None:
@@ -429,6 +435,8 @@ def test_the_live_numbers_of_a_consumer(url: str) -> None:
 
     held, again, waiting, unbound, bound = [each for each in by_hand(url, work) if each]
     assert (held.pending, held.ack_pending, held.redelivered, held.waiting_pulls) == (3, 1, 0, 0)
+    assert (held.delivered, held.acknowledged) == (1, 0)
+    assert again.delivered == 4
     assert (again.pending, again.ack_pending, again.redelivered) == (0, 4, 1)
     assert (waiting.waiting_pulls, waiting.push_bound) == (1, False)
     assert (unbound.push_bound, bound.push_bound) == (False, True)
@@ -485,3 +493,55 @@ def test_every_consumer_counts_as_a_listener_not_only_the_first_256(newest: str)
     in_jetstream(newest, crowd)
     clients = {each.client for each in Nats(newest).subscriptions() if str(sandbox) in each.subject}
     assert clients == {f"consumer c{number}" for number in range(300)}
+
+
+def test_changing_a_stream_changes_the_fields_that_are_named_and_nothing_else(url: str) -> None:
+    writer = made(url)
+    in_jetstream(
+        url,
+        lambda jetstream: jetstream.update_stream(
+            api.StreamConfig(
+                name="SANDBOX",
+                subjects=["sandbox.a.>"],
+                storage=api.StorageType.MEMORY,
+                max_age=60,
+                duplicate_window=30,
+                description="whose it is",
+            )
+        ),
+    )
+    publish_to(url, "sandbox.a.b")
+    writer.change_stream("SANDBOX", {"subjects": ("sandbox.>",), "max_age": timedelta(minutes=5)})
+    found = dump(url)["SANDBOX"]
+    assert (found["config"]["subjects"], found["config"]["max_age"]) == (["sandbox.>"], 300)
+    assert (found["config"]["description"], found["config"]["duplicate_window"]) == ("whose it is", 30)
+    assert found["state"]["messages"] == 1
+    with pytest.raises(ArrakisError, match="can not change storage type"):
+        writer.change_stream("SANDBOX", {"storage": "file"})
+    with pytest.raises(Missing, match="stream not found"):
+        writer.change_stream("NONE", {"max_msgs": 1})
+
+
+def test_the_same_id_is_stored_once(url: str) -> None:
+    writer, sandbox = made(url), uuid4()
+    assert [publish(writer, sandbox, "a", b"1", id="x"), publish(writer, sandbox, "b", b"2")] == [1, 2]
+    assert publish(writer, sandbox, "a", b"1", id="x") == 1
+    assert [each.data for each in read(writer, sandbox)] == [b"1", b"2"]
+
+
+def test_deleting_takes_what_is_named_and_what_is_gone_is_no_error(url: str) -> None:
+    writer, sandbox = made(url), uuid4()
+    for payload in (b"1", b"2"):
+        publish(writer, sandbox, "a", payload)
+    writer.delete_message("SANDBOX", 1)
+    assert [each.data for each in read(writer, sandbox)] == [b"2"]
+    with pytest.raises(ArrakisError):
+        writer.delete_message("SANDBOX", 1)
+    for _ in range(2):
+        writer.delete_consumer("SANDBOX", "sandbox-consumer")
+        writer.delete_stream("EVENTS")
+    assert set(dump(url)) == {"SANDBOX"}
+
+
+def publish_to(url: str, subject: str) -> None:
+    in_jetstream(url, lambda jetstream: jetstream.publish(subject, b"{}"))

@@ -36,6 +36,11 @@ def logged(message: str, error: object, **more: object) -> str | None:
         ("PostgreSQL at 127.0.0.1:41234/arrakis: connection refused", "postgres-refused"),
         ("Redis at 127.0.0.1:41234: Error 111 connecting. Connection refused.", "redis-refused"),
         ("NATS at 127.0.0.1:41234: connection refused", "nats-refused"),
+        ("Failed to route event: NatsError 503: 503", "stream-missing"),
+        ("Failed to route event: NatsError 409: Consumer Deleted", "stream-missing"),
+        ("Failed to route event: NatsError TIMEOUT", "nats-silent"),
+        ("replicas > 1 not supported in non-clustered mode", "stream-refused"),
+        ("NatsError 400: subjects overlap with an existing stream", "stream-refused"),
         ("keys are left: PostgreSQL at 127.0.0.1:41234: connection refused", "postgres-refused"),
         ("Redis does not answer: keys are left: PostgreSQL at h:1: connection refused", "postgres-refused"),
         (

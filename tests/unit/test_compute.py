@@ -182,7 +182,9 @@ def test_a_service_has_its_last_ten_events_newest_first_its_groups_and_its_deplo
     assert [message for _, message in seen.events] == [f"event {number}" for number in range(10)]
     assert seen.events[0][0] == NOW
     assert seen.security_groups == ("sg-worker",)
-    assert seen.definition == "arrakis-worker:31"
+    assert (seen.definition, seen.family) == ("arrakis-worker:31", "arrakis-worker")
+    assert seen.primary == seen.deployments[0]
+    assert service(deployments=[failing]).primary is None
     wrong = seen.deployments[1]
     assert (wrong.status, wrong.rollout, wrong.failed, wrong.running, wrong.pending, wrong.desired) == (
         "ACTIVE",

@@ -1,6 +1,7 @@
 """What differs from the expected configuration is named, field by field; what exists is never changed."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any
@@ -18,17 +19,21 @@ from sandbox.streams import (
     ConsumerConfig,
     Drift,
     StreamConfig,
+    as_plain,
     check,
     drift,
     ensure,
     expected_consumers,
     expected_streams,
+    from_plain,
     listeners,
     publish,
     read,
     subject_of,
     subjects_of,
+    takes,
 )
+from tests.unit.routing import consumer_state, stream_state
 
 ID = UUID("83963dd9-82b6-49b7-a7f6-d86f86e45136")
 SANDBOX, EVENTS = expected_streams()
@@ -45,7 +50,7 @@ streams = st.builds(
     storage=st.sampled_from(["memory", "file"]),
     max_age=durations,
     max_msgs=st.integers(-1, 1_000_000),
-    replicas=st.integers(1, 5),
+    replicas=st.integers(1, 5) | st.none(),
 )
 consumers = st.builds(
     ConsumerConfig,
@@ -129,7 +134,7 @@ def test_drift_is_empty_only_for_equals_and_names_every_field_that_differs(pair:
     differing = {
         each.name
         for each in fields(expected)
-        if getattr(expected, each.name) != getattr(actual, each.name)
+        if getattr(expected, each.name) not in (None, getattr(actual, each.name))
         and not (each.name == "subjects" and set(expected.subjects) == set(actual.subjects))
     }
     found = drift(expected, actual)
@@ -229,17 +234,11 @@ class Messaging:
 
     def stream(self, name: str) -> StreamState | None:
         found = self.have.get(f"stream {name}")
-        numbers: dict[str, int] = dict.fromkeys(("messages", "bytes", "first_sequence", "last_sequence"), 0)
-        if not isinstance(found, StreamConfig):
-            return None
-        return StreamState(config=found, leader=None, replicas_current=1, **numbers)
+        return stream_state(found) if isinstance(found, StreamConfig) else None
 
     def consumer(self, stream: str, name: str) -> ConsumerState | None:
         found = self.have.get(f"consumer {stream}/{name}")
-        numbers: dict[str, int] = dict.fromkeys(("pending", "ack_pending", "redelivered", "waiting_pulls"), 0)
-        if not isinstance(found, ConsumerConfig):
-            return None
-        return ConsumerState(config=found, push_bound=False, **numbers)
+        return consumer_state(found) if isinstance(found, ConsumerConfig) else None
 
     def create_stream(self, config: StreamConfig) -> None:
         self._create(config)
@@ -255,8 +254,20 @@ class Messaging:
         if self.then:
             raise self.then
 
-    def publish(self, stream: str, subject: str, payload: bytes) -> int:
+    def publish(self, stream: str, subject: str, payload: bytes, *, id: str = "") -> int:
         raise AssertionError(f"published {subject!r}")
+
+    def change_stream(self, name: str, changes: Mapping[str, Any]) -> None:
+        raise AssertionError(f"changed {name}")
+
+    def delete_stream(self, name: str) -> None:
+        raise AssertionError(f"deleted {name}")
+
+    def delete_consumer(self, stream: str, name: str) -> None:
+        raise AssertionError(f"deleted {name}")
+
+    def delete_message(self, stream: str, sequence: int) -> None:
+        raise AssertionError(f"deleted {sequence}")
 
     def messages(self, stream: str, subject: str, limit: int, *, after: int = 0) -> list[Message]:
         self.calls.append(f"{stream} {subject} {limit} {after}")
@@ -327,3 +338,33 @@ def test_reading_asks_for_one_sandbox_only() -> None:
     read(reader, ID)
     read(reader, ID, 5, after=41)
     assert reader.calls == [f"SANDBOX sandbox.{ID}.> 100 0", f"SANDBOX sandbox.{ID}.> 5 41"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "subject", "taken"),
+    [
+        (["sandbox.>"], "sandbox.1.events.a", True),
+        (["sandbox.>"], "sandbox", False),
+        (["sandbox.>"], "sandbox.>", True),
+        (["sandbox.>"], f"sandbox.{ID}.>", True),
+        (["sandbox.*"], "sandbox.1", True),
+        (["sandbox.*"], "sandbox.1.events", False),
+        (["sandbox.*"], "sandbox.>", False),
+        (["sandbox.*.events.guild.>"], "sandbox.1.events.guild.join", True),
+        (["sandbox.*.events.guild.>"], "sandbox.1.events.member.join", False),
+        (["sandbox.*.events.guild.>"], "sandbox.1.>", False),
+        (["sandbox.1"], "sandbox.*", False),
+        (["sandbox.*"], "sandbox.*", True),
+        (["events.a", "events.b"], "events.b", True),
+        (["events.a.b"], "events.a", False),
+        ([">"], "anything.at.all", True),
+        ([], "events.a", False),
+    ],
+)
+def test_which_subjects_a_pattern_covers(patterns: list[str], subject: str, taken: bool) -> None:
+    assert takes(patterns, subject) is taken
+
+
+@given(streams | consumers)
+def test_what_is_written_into_a_plan_is_read_back(config: Config) -> None:
+    assert from_plain(json.loads(json.dumps(as_plain(config)))) == config
