@@ -247,7 +247,7 @@ def test_a_session_that_idles_and_hinders_nobody_is_no_cause(
         idle.execute("SELECT count(*) FROM sandboxes")
         look, pid = desk.look(), idle.info.backend_pid
     assert (look.causes, look.made, look.diagnosis.exit) == ([], [], Exit.HEALTHY)
-    assert look.about("idle in transaction").evidence["pids"] == [pid]
+    assert pid in look.about("idle in transaction").evidence["pids"]  # and ours, between two statements
 
 
 def test_a_database_that_is_gone_is_the_cause_and_nothing_else_is_known(desk: Desk) -> None:

@@ -414,3 +414,9 @@ def test_pings_are_drawn_as_a_histogram_within_a_terminal_of_80() -> None:
     assert [int(line.split()[-1]) for line in lines] == [2, 1, 0, 0, 1]
     assert max(map(len, lines)) == 71
     assert seen.summary == "4 PINGs: p50 0.3, p95 3.0, p99 3.0, max 3.0 ms"
+
+
+def test_a_slow_ping_that_nothing_at_the_server_explains_is_no_cause() -> None:
+    seen = healthy(latency=latency(*[0.2] * 18, 390.0, 400.0), slow_commands=Known([]))
+    assert [each for each in diagnose(seen) if each.check == "cause"] == []
+    assert finding(seen, "Redis latency").severity is Severity.OK
