@@ -85,15 +85,16 @@ def recent(evidence: Evidence) -> list[SlowCommand]:
 
 
 def redis_is_slow(evidence: Evidence) -> bool:
-    """Whether Redis keeps its clients waiting: half of the PINGs, or all for a moment that a slow command explains.
+    """Whether Redis keeps its clients waiting: half of the PINGs, or fewer where a slow command explains it.
 
     A few slow PINGs that nothing at the server explains may be this host's own.
     """
     if not isinstance(evidence.latency, Known):
         return False
     seen = evidence.latency.value
-    stalled = seen.most >= STALL and any(each.seconds * 1000 >= SLOW_PING for each in recent(evidence))
-    return stalled or seen.percentile(0.5) >= SLOW_PING
+    if any(each.seconds * 1000 >= SLOW_PING for each in recent(evidence)):
+        return seen.most >= STALL or seen.percentile(0.95) >= SLOW_PING
+    return seen.percentile(0.5) >= SLOW_PING
 
 
 def statistics(table: Table) -> str:
