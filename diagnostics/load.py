@@ -5,8 +5,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from diagnostics.alarms import pages, read_points
-from diagnostics.servers import Cache, Instance, read_cache, read_instance
+from diagnostics.alarms import pages
+from diagnostics.servers import (
+    ELASTICACHE,
+    RDS,
+    Cache,
+    Instance,
+    Points,
+    read_cache,
+    read_instance,
+    read_metric,
+)
 from sandbox.errors import ArrakisError
 from sandbox.ports import AwsReader
 
@@ -47,7 +56,7 @@ class Metric:
     """A metric of the last three hours, a point for five minutes, the oldest first; empty where nobody publishes it."""
 
     name: str
-    points: tuple[tuple[datetime, float], ...]
+    points: Points
 
     @property
     def last(self) -> float | None:
@@ -104,16 +113,11 @@ def read_database_load(aws: AwsReader, *, identifier: str | None, now: datetime)
     Of the burstable classes only T2 is held to its baseline without credits; RDS runs T3 and T4g in unlimited mode.
     """
     instance = read_instance(aws, identifier=identifier, now=now, window=_WINDOW)
-    listed = pages(
-        aws, "rds", "describe_db_instances", token="Marker", DBInstanceIdentifier=instance.identifier
-    )
-    kind = next(str(raw["DBInstanceClass"]) for page in listed for raw in page["DBInstances"])
-    source = ("AWS/RDS", "DBInstanceIdentifier", instance.identifier)
     load = Load(
         name=instance.identifier,
-        instance_class=kind,
-        throttled_when_spent=".t2." in kind,
-        metrics=_metrics(aws, source, _DATABASE, now=now),
+        instance_class=instance.instance_class,
+        throttled_when_spent=".t2." in instance.instance_class,
+        metrics=_metrics(aws, RDS, instance.identifier, _DATABASE, now=now),
     )
     return instance, load
 
@@ -130,28 +134,20 @@ def read_cache_load(
     for member in cache.members:
         listed = pages(aws, "elasticache", "describe_cache_clusters", token="Marker", CacheClusterId=member)
         kind = next(str(raw["CacheNodeType"]) for page in listed for raw in page["CacheClusters"])
-        metrics = _metrics(aws, ("AWS/ElastiCache", "CacheClusterId", member), _CACHE, now=now)
+        metrics = _metrics(aws, ELASTICACHE, member, _CACHE, now=now)
         loads.append(Load(name=member, instance_class=kind, throttled_when_spent=True, metrics=metrics))
     return cache, tuple(loads)
 
 
 def _metrics(
-    aws: AwsReader, source: tuple[str, str, str], wanted: Mapping[str, str], *, now: datetime
+    aws: AwsReader, source: tuple[str, str], name: str, wanted: Mapping[str, str], *, now: datetime
 ) -> Mapping[str, Metric]:
     """Return those of the wanted metrics that can be read: the server itself is known without them."""
-    namespace, dimension, name = source
     found: dict[str, Metric] = {}
     for metric, statistic in wanted.items():
         with suppress(ArrakisError):
-            points = read_points(
-                aws,
-                namespace=namespace,
-                metric=metric,
-                dimensions=[{"Name": dimension, "Value": name}],
-                statistic=statistic,
-                period=_PERIOD,
-                now=now,
-                window=_WINDOW,
+            points = read_metric(
+                aws, source, name, metric, statistic, period=_PERIOD, now=now, window=_WINDOW
             )
             found[metric] = Metric(name=metric, points=points)
     return found

@@ -12,6 +12,8 @@ from sandbox.errors import ArrakisError, Missing
 from sandbox.ports import AwsReader
 
 __all__ = [
+    "ELASTICACHE",
+    "RDS",
     "SEE_ACCESS",
     "SEE_CACHE",
     "SEE_INSTANCE",
@@ -19,9 +21,11 @@ __all__ = [
     "Cache",
     "Condition",
     "Instance",
+    "Points",
     "read_access",
     "read_cache",
     "read_instance",
+    "read_metric",
     "read_storage",
 ]
 
@@ -34,8 +38,8 @@ SEE_ACCESS = "aws ec2 describe-security-groups --group-ids {groups}  # ec2:Descr
 Events = tuple[tuple[datetime, str], ...]
 Points = tuple[tuple[datetime, float], ...]
 
-_RDS = ("AWS/RDS", "DBInstanceIdentifier")  # a metric's namespace, and the dimension that names the server
-_ELASTICACHE = ("AWS/ElastiCache", "CacheClusterId")
+RDS = ("AWS/RDS", "DBInstanceIdentifier")  # a metric's namespace, and the dimension that names the server
+ELASTICACHE = ("AWS/ElastiCache", "CacheClusterId")
 _MINUTE = timedelta(minutes=1)
 _NOW = 15 * _MINUTE  # how old a metric's last point may be to be called what is: AWS publishes one a minute
 _ANYBODY = "0.0.0.0/0"
@@ -106,6 +110,7 @@ class Instance:
     storage_left: float | None = None
     connections: float | None = None
     events: Events | None = None
+    instance_class: str = ""
     pending_gib: int | None = None
     most_gib: int | None = None
     free: Points = ()
@@ -123,6 +128,7 @@ class Instance:
             port=endpoint.get("Port"),
             storage_gib=raw["AllocatedStorage"],
             security_groups=tuple(group["VpcSecurityGroupId"] for group in raw.get("VpcSecurityGroups", ())),
+            instance_class=raw.get("DBInstanceClass", ""),
             pending_gib=(raw.get("PendingModifiedValues") or {}).get("AllocatedStorage"),
             most_gib=raw.get("MaxAllocatedStorage"),
         )
@@ -237,8 +243,8 @@ def read_instance(aws: AwsReader, *, identifier: str | None, now: datetime, wind
     name = _only([instance.identifier for instance in found], "RDS instance", setting="database_instance")
     return replace(
         found[0],
-        storage_left=_last(aws, _RDS, name, "FreeStorageSpace", "Minimum", now=now),
-        connections=_last(aws, _RDS, name, "DatabaseConnections", "Maximum", now=now),
+        storage_left=_last(aws, RDS, name, "FreeStorageSpace", "Minimum", now=now),
+        connections=_last(aws, RDS, name, "DatabaseConnections", "Maximum", now=now),
         events=_events(aws, "rds", {name}, window=window),
     )
 
@@ -248,18 +254,37 @@ def read_storage(aws: AwsReader, instance: Instance, *, now: datetime, window: t
 
     Raises Unreachable, Throttled or Denied if that cannot be read.
     """
-    namespace, dimension = _RDS
-    free = read_points(
+    name = instance.identifier
+    free = read_metric(aws, RDS, name, "FreeStorageSpace", "Minimum", period=300, now=now, window=window)
+    return replace(instance, free=free)
+
+
+def read_metric(
+    aws: AwsReader,
+    source: tuple[str, str],
+    name: str,
+    metric: str,
+    statistic: str,
+    *,
+    period: int,
+    now: datetime,
+    window: timedelta,
+) -> Points:
+    """Return what a server's metric was over the last `window`, a point every `period` seconds, the oldest first.
+
+    `source` is RDS or ELASTICACHE. Raises Unreachable, Throttled or Denied.
+    """
+    namespace, dimension = source
+    return read_points(
         aws,
         namespace=namespace,
-        metric="FreeStorageSpace",
-        dimensions=[{"Name": dimension, "Value": instance.identifier}],
-        statistic="Minimum",
-        period=300,
+        metric=metric,
+        dimensions=[{"Name": dimension, "Value": name}],
+        statistic=statistic,
+        period=period,
         now=now,
         window=window,
     )
-    return replace(instance, free=free)
 
 
 def read_cache(aws: AwsReader, *, identifier: str | None, now: datetime, window: timedelta) -> Cache:
@@ -272,7 +297,7 @@ def read_cache(aws: AwsReader, *, identifier: str | None, now: datetime, window:
     _only([cache.identifier for cache in found], "ElastiCache group or cluster", setting="cache")
     cache = found[0]
     used = [
-        _last(aws, _ELASTICACHE, member, "DatabaseMemoryUsagePercentage", "Maximum", now=now)
+        _last(aws, ELASTICACHE, member, "DatabaseMemoryUsagePercentage", "Maximum", now=now)
         for member in cache.members
     ]
     return replace(
@@ -350,18 +375,9 @@ def _last(
     aws: AwsReader, source: tuple[str, str], name: str, metric: str, statistic: str, *, now: datetime
 ) -> float | None:
     """Return a metric's last value; None where it is too old or cannot be read: the server itself is known, still."""
-    namespace, dimension = source
+    period = int(_MINUTE.total_seconds())
     with suppress(ArrakisError):
-        points = read_points(
-            aws,
-            namespace=namespace,
-            metric=metric,
-            dimensions=[{"Name": dimension, "Value": name}],
-            statistic=statistic,
-            period=int(_MINUTE.total_seconds()),
-            now=now,
-            window=_NOW,
-        )
+        points = read_metric(aws, source, name, metric, statistic, period=period, now=now, window=_NOW)
         return points[-1][1] if points else None
     return None
 

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from lab import gateway, sessions
+from lab import sessions
 from lab.processes import die_with_parent
 
 __all__ = ["READY", "connections", "lock", "main"]
@@ -38,6 +38,8 @@ def main(action: str, *words: str) -> None:
     elif action == "script":
         sessions.run_script(os.environ["REDIS_URL"], _say_ready)
     elif action == "traffic":
+        from lab import gateway  # with it comes NATS, which no other needs
+
         gateway.traffic(os.environ["NATS_URL"], words, _say_ready)
     else:
         raise SystemExit(f"no actor is called {action!r}")

@@ -11,8 +11,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from diagnostics.compute import TaskTarget
-from runbooks.engine.model import Action, Finding, Resource, Reversibility, Severity
-from runbooks.findings import span
+from runbooks.engine.model import Action, Finding, Resource, Reversibility
+from runbooks.findings import left_alone, span
 from runbooks.overdue import Behind, Evidence
 from runbooks.remedies.task import ORPHANS, cleans_orphans, digest
 from sandbox.errors import ArrakisError
@@ -50,7 +50,7 @@ def propose(
             left.append(task)
     if enabling := _enabling(evidence):
         actions += [] if hazard else enabling
-        left += [_not_started("the schedule stays disabled", hazard)] if hazard else []
+        left += [left_alone("the schedule stays disabled", hazard)] if hazard else []
     return [replace(action, id=f"a{number}") for number, action in enumerate(actions, 1)], left
 
 
@@ -116,14 +116,6 @@ def _hazard(evidence: Evidence, *, cleared: Collection[str]) -> str | None:
     return ORPHANS if any(cleans_orphans(target.overrides) for target in targets) else None
 
 
-def _not_started(what: str, hazard: str) -> Finding:
-    return Finding(check="left alone", severity=_severity(hazard), summary=f"{what}: {hazard}")
-
-
-def _severity(reason: str) -> Severity:
-    return Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING
-
-
 def _not_ours(evidence: Evidence) -> tuple[str, ...]:
     return evidence.database.value.not_ours if isinstance(evidence.database, Known) else ()
 
@@ -131,10 +123,9 @@ def _not_ours(evidence: Evidence) -> tuple[str, ...]:
 def _left_alone(alike: Sequence[Behind], reason: str) -> Finding:
     names = [each.row.name for each in alike]
     told = f"sandbox {names[0]} is" if len(names) == 1 else f"sandboxes {', '.join(names)} are"
-    return Finding(
-        check="left alone",
-        severity=_severity(reason),
-        summary=f"{told} left alone: {reason}",
+    return left_alone(
+        f"{told} left alone",
+        reason,
         resource=Resource(kind="sandbox", id=names[0]) if len(names) == 1 else None,
         evidence={"sandboxes": names},
     )
@@ -198,16 +189,16 @@ def _task(evidence: Evidence, hazard: str | None, *, staying: Sequence[Behind]) 
     """The task that the schedule starts, or why it is not run."""
     stack, rule, what = evidence.stack, evidence.rule, "the deployed task is not run"
     if hazard:
-        return _not_started(what, hazard)
+        return left_alone(what, hazard)
     if staying:
         names = ", ".join(each.row.name for each in staying)
-        return _not_started(what, f"it asks nobody, and would try {names} as well")
+        return left_alone(what, f"it asks nobody, and would try {names} as well")
     if isinstance(rule, Unknown):
-        return _not_started(what, f"cannot tell how it is started: {rule.reason}")
+        return left_alone(what, f"cannot tell how it is started: {rule.reason}")
     targets = rule.value.targets if rule.value else ()
     mine = [target for target in targets if target.family == stack.cleanup_family]
     if len(mine) != 1:
-        return _not_started(
+        return left_alone(
             what, f"{stack.cleanup_rule} has {len(mine)} targets that run {stack.cleanup_family}"
         )
     return mine[0]

@@ -3,7 +3,7 @@
 Pure: facts in, findings out. Each names the command by which a person sees the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "cache_finding",
     "cause",
     "instance_finding",
+    "left_alone",
     "reach_finding",
     "rule_finding",
     "service_finding",
@@ -47,6 +48,25 @@ def cause(
         summary=f"cause: {summary}",
         resource=resource,
         evidence={"details": list(details)},
+        source=source,
+    )
+
+
+def left_alone(
+    what: str,
+    reason: str,
+    *,
+    resource: Resource | None = None,
+    evidence: Mapping[str, Any] | None = None,
+    source: str = "",
+) -> Finding:
+    """Say why nothing is proposed for something; a reason that cannot be told is unknown."""
+    return Finding(
+        check="left alone",
+        severity=Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING,
+        summary=f"{what}: {reason}",
+        resource=resource,
+        evidence=evidence or {},
         source=source,
     )
 

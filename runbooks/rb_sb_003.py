@@ -20,7 +20,7 @@ from diagnostics.alarms import Alarm, read_alarm
 from diagnostics.stack import Stack
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity
 from runbooks.engine.systems import Readers
-from runbooks.findings import alarm_finding, unknown
+from runbooks.findings import alarm_finding, left_alone, unknown
 from runbooks.remedies import remedies
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError
@@ -226,9 +226,7 @@ def _add(
     if reason is None:
         actions.append(make(f"a{len(actions) + 1}"))
         return
-    severity = Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING
-    summary = f"{resource.kind} {resource.id} is left alone: {reason}"
-    left.append(Finding(check="left alone", severity=severity, summary=summary, resource=resource))
+    left.append(left_alone(f"{resource.kind} {resource.id} is left alone", reason, resource=resource))
 
 
 def _schema_action(schema: Schema, where: Placement, facts: Facts, drop: bool) -> Callable[[str], Action]:

@@ -24,7 +24,7 @@ from diagnostics.streams import SeenStream, Served
 from runbooks import complaints, losses
 from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity, Trial
-from runbooks.findings import alarm_finding
+from runbooks.findings import alarm_finding, left_alone
 from runbooks.hops import way_findings
 from runbooks.losses import unserved, wrong_routes
 from runbooks.parts import part_findings, route_findings, unknown_findings
@@ -269,9 +269,7 @@ def _left_alone(evidence: Evidence, actions: list[Action]) -> list[Finding]:
                 )
                 for each in consumer.drift
             ]
-    return [
-        Finding(check="left alone", severity=Severity.WARNING, summary=f"{name}: {why}") for name, why in told
-    ]
+    return [left_alone(name, why) for name, why in told]
 
 
 RUNBOOK = Runbook(

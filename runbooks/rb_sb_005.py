@@ -22,7 +22,7 @@ from runbooks import cleaning, logged
 from runbooks.creation import ALARM, Facts, about_schemas, gather
 from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Phase, Resource, Runbook, Severity, Trial
-from runbooks.findings import alarm_finding, reach_finding, unknown
+from runbooks.findings import alarm_finding, left_alone, reach_finding, unknown
 from runbooks.headroom import room_findings
 from runbooks.obstacles import SEE_TRIAL, confirmed_causes, held_span, storage_is_full
 from runbooks.quarantined import purge_schemas
@@ -281,10 +281,7 @@ def _making_room(facts: Facts) -> Proposed:
 
 
 def _alone(what: str, reason: str, resource: Resource | None = None) -> Finding:
-    severity = Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING
-    return Finding(
-        check="left alone", severity=severity, summary=f"{what} is left alone: {reason}", resource=resource
-    )
+    return left_alone(f"{what} is left alone", reason, resource=resource)
 
 
 # ---- the trial

@@ -19,7 +19,7 @@ from diagnostics.latency import SEE_STATUS, Step, Timed
 from diagnostics.sessions import SEE_WAITING, Session
 from runbooks.answering import server_findings
 from runbooks.engine.model import Action, Finding, Runbook, Severity
-from runbooks.findings import unknown
+from runbooks.findings import left_alone, unknown
 from runbooks.hindrances import causes, holder
 from runbooks.measured import database_findings
 from runbooks.remedies import remedies
@@ -89,7 +89,7 @@ def _wanting(evidence: Evidence) -> bool:
 
 
 def _left(why: str, *, source: str) -> Finding:
-    return Finding(check="left alone", severity=Severity.WARNING, summary=f"left alone: {why}", source=source)
+    return left_alone("left alone", why, source=source)
 
 
 def _against(barrier: Barrier, evidence: Evidence) -> Action | str:

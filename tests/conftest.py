@@ -1,6 +1,7 @@
 """What all tests share: labs that start once for those that want them, and end with their worker."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,16 @@ class StartLab(Protocol):
     """Starts a lab with an incident in it, that of RB-SB-003 unless another is named; each in a home of its own."""
 
     def __call__(self, incident: str = "rb-sb-003") -> control.Lab: ...
+
+
+@contextmanager
+def suffering(lab: control.Lab, incident: str) -> Iterator[control.Lab]:
+    """Lay out an incident, and relieve the lab of its cause at the end."""
+    laid_out = control.lay_out(lab, incident)
+    try:
+        yield laid_out
+    finally:
+        control.relieve(lab, incident)
 
 
 @pytest.fixture(scope="module")

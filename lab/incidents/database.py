@@ -6,7 +6,6 @@ The API's own attempts really fail at it, are logged with what the server said, 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from lab import provisioner, storage, volume
 from lab.errors import LabError
 from lab.incidents import ages, database_world, gauges
 from lab.incidents.gauges import Values
-from lab.incidents.stage import Incident, Stage
+from lab.incidents.stage import Incident, Stage, incidents
 from lab.names import APP, POOL
 from lab.scene import Scene
 from sandbox.naming import schema_for
@@ -94,7 +93,7 @@ def _end_leak(stage: Stage) -> None:
 def _connected(stage: Stage) -> Values:
     """The connections, from a calm day's to as many as there are now."""
     query = "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'"
-    with _database(stage) as connection:
+    with stage.database() as connection:
         [(now,)] = connection.execute(query).fetchall()
     calm = gauges.level(14.0, 2.0)
     climb = [14.0 + (now - 14.0) * index / 11 for index in range(12)]
@@ -102,18 +101,18 @@ def _connected(stage: Stage) -> Values:
 
 
 def _revoke(stage: Stage) -> None:
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute(f"REVOKE CREATE ON DATABASE arrakis FROM {APP}".encode())
 
 
 def _drop_function(stage: Stage) -> None:
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute("DROP FUNCTION public.create_sandbox_schema(text)")
 
 
 def _migrate(stage: Stage) -> None:
     """Bring back what the migration makes, and the role's rights to it."""
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute(statements.load("migrations/0001_control_tables").encode())
         database_world.grant(connection)
 
@@ -122,7 +121,7 @@ def _fill(stage: Stage) -> None:
     """Let PostgreSQL put what is new on a small disk of its own, and fill that with one sandbox's rows."""
     volume.insist()
     stage.play(Scene(volume=_MIB))
-    with _database(stage) as connection:
+    with stage.database() as connection:
         [(data,)] = connection.execute("SHOW data_directory").fetchall()
         location = sql.Literal(str(Path(data).parent / volume.FOLDER))
         create = sql.SQL(f"CREATE TABLESPACE {TABLESPACE} LOCATION {{}}")
@@ -152,14 +151,14 @@ def _fill_up(connection: psycopg.Connection[Any], table: sql.Identifier) -> None
 
 def _empty(stage: Stage) -> None:
     """Take the rows away, and let what is new go where the rest is. The disk stays, for what was put there meanwhile."""
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute("ALTER DATABASE arrakis RESET default_tablespace")
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_ballast(stage)))
 
 
 def _draining(stage: Stage) -> Values:
     """The storage that is free, down to what is really free now."""
-    with _database(stage) as connection:
+    with stage.database() as connection:
         now = storage.free(connection.info.backend_pid)
     last = gauges.POINTS - 1
     return {
@@ -172,10 +171,6 @@ def _draining(stage: Stage) -> Values:
 def _ballast(stage: Stage) -> sql.Identifier:
     largest = next(row for row in database_world.build(stage.now).sandboxes if row.owner == "jessica")
     return sql.Identifier(schema_for(largest.id), BALLAST)
-
-
-def _database(stage: Stage) -> psycopg.Connection[Any]:
-    return psycopg.connect(stage.env["DATABASE_URL"], autocommit=True, connect_timeout=5)
 
 
 _CAUSES = (
@@ -219,13 +214,6 @@ _CAUSES = (
     ),
 )
 
-INCIDENTS: Sequence[Incident] = tuple(
-    Incident(
-        name=cause.name,
-        summary=cause.summary,
-        lay_out=partial(_lay_out, cause),
-        relieve=partial(_relieve, cause),
-        world=database_world.lay_out,
-    )
-    for cause in _CAUSES
+INCIDENTS: Sequence[Incident] = incidents(
+    _CAUSES, lay_out=_lay_out, relieve=_relieve, world=database_world.lay_out
 )

@@ -3,14 +3,10 @@
 One for each cause, which is really made, and under which the job is really run where it can be.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from lab.errors import LabError
@@ -18,7 +14,7 @@ from lab.incidents import keys, overdue_story, registry, streams
 from lab.incidents.cloud import Account
 from lab.incidents.overdue_story import BLOCKED, Said
 from lab.incidents.overdue_world import Plot, build
-from lab.incidents.stage import Incident, Stage, side_by_side
+from lab.incidents.stage import Incident, Stage, incidents, side_by_side
 from lab.incidents.world import World
 from lab.names import CLEANUP, CLEANUP_LOGS
 from lab.processes import HOST
@@ -95,7 +91,7 @@ def _cloud(account: Account, cause: _Cause, world: World) -> None:
 
 def _let_an_hour_pass(stage: Stage) -> None:
     """Age what was last done to sandboxes that are being destroyed: the job leaves them alone for a while."""
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute(
             """UPDATE public.sandbox_audit_log AS a SET created_at = a.created_at - interval '65 minutes'
             FROM public.sandboxes AS s WHERE s.id = a.sandbox_id AND s.status = 'destroying'"""
@@ -136,7 +132,7 @@ def _set_right(stage: Stage, account: Account) -> None:
 
 
 def _create_views(stage: Stage, account: Account, world: World) -> None:
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute("CREATE SCHEMA reporting")
         for view, row in zip(VIEWS, world.sandboxes, strict=False):
             select = sql.SQL("CREATE VIEW {} AS SELECT tier, count(*) AS members FROM {} GROUP BY tier")
@@ -145,16 +141,10 @@ def _create_views(stage: Stage, account: Account, world: World) -> None:
 
 
 def _drop_views(stage: Stage, account: Account) -> None:
-    with _database(stage) as connection:
+    with stage.database() as connection:
         for view in VIEWS:
             drop = sql.SQL("DROP VIEW IF EXISTS {}")
             connection.execute(drop.format(sql.Identifier("reporting", view)))
-
-
-@contextmanager
-def _database(stage: Stage) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(stage.env["DATABASE_URL"], connect_timeout=5) as connection:
-        yield connection
 
 
 _CAUSES = (
@@ -220,12 +210,4 @@ _CAUSES = (
     ),
 )
 
-INCIDENTS: Sequence[Incident] = tuple(
-    Incident(
-        name=cause.name,
-        summary=cause.summary,
-        lay_out=partial(_lay_out, cause),
-        relieve=partial(_relieve, cause),
-    )
-    for cause in _CAUSES
-)
+INCIDENTS: Sequence[Incident] = incidents(_CAUSES, lay_out=_lay_out, relieve=_relieve)

@@ -7,16 +7,15 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from lab import gateway
 from lab.incidents import gauges, routing_world, streams
 from lab.incidents.routing_scenery import Scenery, lay_out_world, wait_until
 from lab.incidents.routing_world import STRAY
-from lab.incidents.stage import Incident, Stage
+from lab.incidents.stage import Incident, Stage, incidents
 from lab.names import WORKER_LOGS, WORKER_READY
 from lab.processes import HOST
 from sandbox import routes
@@ -195,13 +194,4 @@ _CAUSES = (
     ),
 )
 
-INCIDENTS = tuple(
-    Incident(
-        name=cause.name,
-        summary=cause.summary,
-        lay_out=partial(_lay_out, cause),
-        relieve=partial(_relieve, cause),
-        world=lay_out_world,
-    )
-    for cause in _CAUSES
-)
+INCIDENTS: Sequence[Incident] = incidents(_CAUSES, lay_out=_lay_out, relieve=_relieve, world=lay_out_world)

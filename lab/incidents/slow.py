@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,7 +14,7 @@ import sql as statements
 from lab.errors import LabError
 from lab.incidents import ages, database_world, gauges
 from lab.incidents.gauges import Values
-from lab.incidents.stage import Incident, Stage
+from lab.incidents.stage import Incident, Stage, incidents
 from lab.names import APP
 from lab.scene import Scene
 
@@ -69,7 +68,7 @@ def _relieve(cause: _Cause, stage: Stage) -> None:
 
 
 def _drop_indexes(stage: Stage) -> None:
-    with _database(stage) as connection:
+    with stage.database() as connection:
         for name in DROPPED:
             connection.execute(f"DROP INDEX public.{name}".encode())
         _add_rows(connection, ROWS)
@@ -78,7 +77,7 @@ def _drop_indexes(stage: Stage) -> None:
 
 def _spoil_index(stage: Stage) -> None:
     """Give up making an index while it waits for somebody's open transaction: what was begun stays, and is of no use."""
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute(f"DROP INDEX public.{INVALID}".encode())
         _add_rows(connection, ROWS)
         connection.execute("VACUUM (ANALYZE) public.sandboxes")
@@ -93,7 +92,7 @@ def _spoil_index(stage: Stage) -> None:
 
 
 def _add_stale_rows(stage: Stage) -> None:
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute("ALTER TABLE public.sandboxes SET (autovacuum_enabled = off)")
         _add_rows(connection, STALE_ROWS)
 
@@ -108,7 +107,7 @@ def _let_go(stage: Stage) -> None:
     stage.play(Scene())
     ages.restore(stage.env["DATABASE_URL"])
     deadline = time.monotonic() + _QUEUE_SECONDS
-    with _database(stage) as connection:
+    with stage.database() as connection:
         while connection.execute(_QUEUE).fetchall():
             if time.monotonic() > deadline:
                 raise LabError("the sessions that waited for the ALTER TABLE do not end")
@@ -130,7 +129,7 @@ def _end_script(stage: Stage) -> None:
 
 def _repair(stage: Stage) -> None:
     """Take the rows away, bring the indexes back, and take fresh statistics."""
-    with _database(stage) as connection:
+    with stage.database() as connection:
         connection.execute(
             """DO $drop$ DECLARE i text; BEGIN
                 FOR i IN SELECT indexrelid::regclass::text FROM pg_catalog.pg_index
@@ -152,10 +151,6 @@ def _repair(stage: Stage) -> None:
 def _add_rows(connection: psycopg.Connection[Any], rows: int) -> None:
     connection.execute(_INSERT.encode(), {"owner": _OWNER, "rows": rows})
     connection.execute(_FLUSH)
-
-
-def _database(stage: Stage) -> psycopg.Connection[Any]:
-    return psycopg.connect(stage.env["DATABASE_URL"], autocommit=True, connect_timeout=5)
 
 
 _CAUSES = (
@@ -192,13 +187,6 @@ _CAUSES = (
     ),
 )
 
-INCIDENTS: Sequence[Incident] = tuple(
-    Incident(
-        name=cause.name,
-        summary=cause.summary,
-        lay_out=partial(_lay_out, cause),
-        relieve=partial(_relieve, cause),
-        world=database_world.lay_out,
-    )
-    for cause in _CAUSES
+INCIDENTS: Sequence[Incident] = incidents(
+    _CAUSES, lay_out=_lay_out, relieve=_relieve, world=database_world.lay_out
 )

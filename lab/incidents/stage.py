@@ -1,13 +1,17 @@
 """What an incident is given to work with, and what it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import psycopg
 
 from lab.scene import Scene
 
-__all__ = ["Incident", "Stage", "side_by_side"]
+__all__ = ["Incident", "Stage", "incidents", "side_by_side"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +21,10 @@ class Stage:
     env: Mapping[str, str]
     now: datetime
     play: Callable[[Scene], None]
+
+    def database(self) -> psycopg.Connection[Any]:
+        """Connect to the database; each statement is a transaction."""
+        return psycopg.connect(self.env["DATABASE_URL"], autocommit=True, connect_timeout=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +40,43 @@ class Incident:
     lay_out: Callable[[Stage], None]
     relieve: Callable[[Stage], None] | None = None
     world: Callable[[Stage], None] | None = None
+
+
+class Cause(Protocol):
+    """What an incident is made from: its name and what it is about; how it is made is its module's."""
+
+    @property
+    def name(self) -> str:
+        """What the incident is called."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What it is about."""
+        ...
+
+
+C = TypeVar("C", bound=Cause)
+
+
+def incidents(
+    causes: Sequence[C],
+    *,
+    lay_out: Callable[[C, Stage], None],
+    relieve: Callable[[C, Stage], None],
+    world: Callable[[Stage], None] | None = None,
+) -> tuple[Incident, ...]:
+    """Return an incident for each cause, all laid out, relieved and set in the same way."""
+    return tuple(
+        Incident(
+            name=cause.name,
+            summary=cause.summary,
+            lay_out=partial(lay_out, cause),
+            relieve=partial(relieve, cause),
+            world=world,
+        )
+        for cause in causes
+    )
 
 
 def side_by_side(*parts: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from diagnostics.compute import Deployment, Service, read_service
 from runbooks.engine.model import Action, Observation, State
 from runbooks.remedies.gate import Gate
-from sandbox.errors import ArrakisError, Missing, Unreachable
+from sandbox.errors import ArrakisError, Missing
 from sandbox.text import clean
 
 __all__ = ["RestartService"]
@@ -94,24 +94,19 @@ class RestartService:
 
     def _watch(self, action: Action, ours: Deployment) -> None:
         """Wait until the deployment is the only one and as many tasks run as should; tell what changes on the way."""
-        told, since, pause, end = "", None, _POLL, time.monotonic() + _PATIENCE
-        while True:
-            try:
-                service = self._service(action)
-                status = _told(service) if service else "there is no such service"
-                since = self._tell_events(action, service, since)
-                if service and service.stable and service.primary and service.primary.id == ours.id:
-                    return
-                _insist(service, ours)
-            except Unreachable as error:  # it goes on without us
-                status = f"cannot tell: {error}"
-            if time.monotonic() > end:
-                raise ArrakisError(f"it is not stable within {_PATIENCE / 60:.0f} minutes: {status}")
-            if status != told:
-                self._gate.tell(f"  {action.resource.id}: {status}")
-            told = status
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL)
+        since: datetime | None = None
+
+        def look() -> tuple[bool, str]:
+            nonlocal since
+            service = self._service(action)
+            since = self._tell_events(action, service, since)
+            if service and service.stable and service.primary and service.primary.id == ours.id:
+                return True, _told(service)
+            return False, _told(_insist(service, ours))
+
+        late = self._gate.watch(action, look, pause=_POLL, longest=_LONGEST_POLL, patience=_PATIENCE)
+        if late is not None:
+            raise ArrakisError(f"it is not stable within {_PATIENCE / 60:.0f} minutes: {late}")
 
     def _tell_events(
         self, action: Action, service: Service | None, since: datetime | None
@@ -132,8 +127,8 @@ class RestartService:
         return self._gate.read.streams.stream(action.after["stream"]) is not None
 
 
-def _insist(service: Service | None, ours: Deployment) -> None:
-    """Raise where nothing is left to wait for: the service is gone, or the new tasks do not stay up."""
+def _insist(service: Service | None, ours: Deployment) -> Service:
+    """Return the service; raise where nothing is left to wait for: it is gone, or the new tasks do not stay up."""
     if service is None or service.status != "ACTIVE":
         raise ArrakisError("the service is not active any more")
     mine = next((each for each in service.deployments if each.id == ours.id), None)
@@ -142,6 +137,7 @@ def _insist(service: Service | None, ours: Deployment) -> None:
             f"{mine.failed} tasks of the new deployment did not stay up",
             hint=f"look at the tasks' stoppedReason, and at what {mine.definition} says",
         )
+    return service
 
 
 def _told(service: Service) -> str:

@@ -1,13 +1,12 @@
 """More storage for the RDS instance. It can be enlarged, and never made smaller again."""
 
 import math
-import time
 from datetime import UTC, datetime, timedelta
 
 from diagnostics.servers import Instance, read_instance
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
 from runbooks.remedies.gate import Gate
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError
 
 __all__ = ["SETTLING", "EnlargeStorage", "enlarge_storage", "enlarged", "settles_until"]
 
@@ -98,24 +97,17 @@ class EnlargeStorage:
                     AllocatedStorage=action.before["to_gib"],
                     ApplyImmediately=True,
                 )
-        pause, end, told = _POLL, time.monotonic() + _PATIENCE, ""
-        while True:
-            try:
-                seen = self.observe(action)
-            except Unreachable as error:  # it goes on without us
-                seen = Observation(state=State.PARTLY, reason=f"cannot tell: {error}")
-            if seen.state is State.AFTER:
-                return
-            if time.monotonic() > end:
-                raise ArrakisError(
-                    f"it was asked for, and {action.resource.id} has it not yet: {seen.reason}",
-                    hint="RDS goes on by itself; resume the run to see the end",
-                )
-            if seen.reason != told:
-                self._gate.tell(f"  {action.resource.id}: {seen.reason}")
-            told = seen.reason
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL)
+
+        def look() -> tuple[bool, str]:
+            seen = self.observe(action)
+            return seen.state is State.AFTER, seen.reason
+
+        late = self._gate.watch(action, look, pause=_POLL, longest=_LONGEST_POLL, patience=_PATIENCE)
+        if late is not None:
+            raise ArrakisError(
+                f"it was asked for, and {action.resource.id} has it not yet: {late}",
+                hint="RDS goes on by itself; resume the run to see the end",
+            )
 
     def revert(self, action: Action) -> None:
         """Impossible."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from diagnostics.compute import TaskRun, TaskTarget, read_rule, read_tasks
 from runbooks.engine.model import Action, Observation, State
 from runbooks.remedies.gate import Gate
 from sandbox import cleanup, registry, schemas, teardown
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError
 
 __all__ = ["ORPHANS", "EnableRule", "RunTask", "cleans_orphans", "digest"]
 
@@ -129,23 +128,14 @@ class RunTask:
         if self._task(action) is None:
             with self._gate.lease():
                 self._start(action)
-        told, pause, end = "", _POLL, time.monotonic() + _PATIENCE
-        while True:
-            try:
-                task = self._task(action)
-            except Unreachable as error:  # it goes on without us
-                status = f"cannot tell: {error}"
-            else:
-                status = task.status if task else "starting"
-                if task and task.ended:
-                    return
-            if time.monotonic() > end:
-                raise ArrakisError(f"the task has not ended within {_PATIENCE / 60:.0f} minutes: {status}")
-            if status != told:
-                self._gate.tell(f"  {action.resource.id}: {status}")
-            told = status
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL)
+
+        def look() -> tuple[bool, str]:
+            task = self._task(action)
+            return bool(task and task.ended), task.status if task else "starting"
+
+        late = self._gate.watch(action, look, pause=_POLL, longest=_LONGEST_POLL, patience=_PATIENCE)
+        if late is not None:
+            raise ArrakisError(f"the task has not ended within {_PATIENCE / 60:.0f} minutes: {late}")
 
     def revert(self, action: Action) -> None:
         """Impossible."""

@@ -1,7 +1,6 @@
 """RB-SB-005 on each of its incidents, one after the other in one lab: the right cause first, applied, and well again."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from runbooks.engine.model import Finding, Plan, Severity
 from runbooks.engine.operate import Diagnosis, Operator
 from runbooks.rb_sb_005 import RUNBOOK
 from tests.acceptance.engineer import Engineer, eventually
+from tests.conftest import suffering
 from tests.integration.pgbouncer import pooled
 
 CLOSED = "127.0.0.1:1"
@@ -87,15 +87,6 @@ class Desk:
     def but(self, **variables: str) -> Environment:
         """Return the environment with some servers elsewhere."""
         return resolve(None, {**self.lab.env, **variables}, self._state, self._state)
-
-    @contextmanager
-    def suffering(self, incident: str) -> Iterator[None]:
-        """Lay out an incident, and relieve it of its cause."""
-        self.lab = control.lay_out(self.lab, incident)
-        try:
-            yield
-        finally:
-            control.relieve(self.lab, incident)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What a query says."""
@@ -170,7 +161,7 @@ INCIDENTS: Sequence[tuple[str, str, list[str], str]] = (
 def test_the_cause_is_named_alone_and_mended(
     desk: Desk, incident: str, cause: str, made: list[str], met: str
 ) -> None:
-    with desk.suffering(incident):
+    with suffering(desk.lab, incident):
         before = desk.rows(SCHEMAS)
         look = desk.look(probe=True)
         assert (look.causes, look.made, look.diagnosis.exit) == ([cause], made, Exit.PROPOSED)
@@ -184,7 +175,7 @@ def test_the_cause_is_named_alone_and_mended(
 
 
 def test_sessions_idle_in_a_transaction_are_ended_and_no_others(desk: Desk) -> None:
-    with desk.suffering("idle-in-transaction"):
+    with suffering(desk.lab, "idle-in-transaction"):
         look = desk.look()
         [cause] = look.causes
         assert cause.startswith(
@@ -202,7 +193,7 @@ def test_sessions_idle_in_a_transaction_are_ended_and_no_others(desk: Desk) -> N
 
 
 def test_who_leaks_connections_is_named_and_nothing_is_ended(desk: Desk) -> None:
-    with desk.suffering("connections-leaking"):
+    with suffering(desk.lab, "connections-leaking"):
         look = desk.look()
         [cause] = look.causes
         assert cause.startswith("no connections are left: ")

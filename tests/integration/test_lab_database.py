@@ -4,7 +4,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from lab.incidents.slow import DROPPED, INVALID, ROWS, STALE_ROWS
 from lab.incidents.slow import INCIDENTS as SLOW
 from lab.incidents.stage import Stage
 from lab.scene import Scene
-from tests.conftest import StartLab
+from tests.conftest import StartLab, suffering
 
 GIB = 2**30
 INDEXES = {
@@ -43,15 +42,6 @@ class Ward:
         self.lab = lab
         self.redis = redis.Redis.from_url(lab.env["REDIS_URL"])
         self.clients: dict[str, Any] = {}
-
-    @contextmanager
-    def suffering(self, incident: str) -> Iterator[None]:
-        """Lay out an incident, and relieve it of its cause."""
-        self.lab = control.lay_out(self.lab, incident)
-        try:
-            yield
-        finally:
-            control.relieve(self.lab, incident)
 
     def rows(self, query: str, *, database: str = "arrakis") -> list[tuple[Any, ...]]:
         """What a query says, over a connection of its own."""
@@ -214,7 +204,7 @@ def test_the_role_may_not_create_schemas(ward: Ward) -> None:
 
 
 def test_the_function_is_missing(ward: Ward) -> None:
-    with ward.suffering("function-missing"):
+    with suffering(ward.lab, "function-missing"):
         assert ward.one("SELECT to_regproc('public.create_sandbox_schema')") is None
         see_what_the_api_met(ward, "42883", "function create_sandbox_schema(unknown) does not exist", CREATE)
     assert ward.one("SELECT has_function_privilege('arrakis_app', 'create_sandbox_schema(text)', 'EXECUTE')")
@@ -224,7 +214,7 @@ def test_the_function_is_missing(ward: Ward) -> None:
 def test_sessions_idle_in_transaction_hold_all_that_the_role_may_have(ward: Ward) -> None:
     query = """SELECT application_name, state, count(*), min(now() - state_change) > interval '10 minutes'
         FROM pg_stat_activity WHERE usename = 'arrakis_app' GROUP BY 1, 2 ORDER BY 1, 2"""
-    with ward.suffering("idle-in-transaction"):
+    with suffering(ward.lab, "idle-in-transaction"):
         assert ward.rows(query) == [
             ("arrakis-api", "idle", 2, False),
             ("arrakis-api", "idle in transaction", database_world.APP_CONNECTIONS - 3, True),
@@ -245,7 +235,7 @@ def test_sessions_idle_in_transaction_hold_all_that_the_role_may_have(ward: Ward
 
 def test_a_pool_leaks_until_only_superusers_get_in(ward: Ward) -> None:
     query = "SELECT usename, application_name, state FROM pg_stat_activity WHERE usename LIKE 'arrakis%' GROUP BY 1, 2, 3"
-    with ward.suffering("connections-leaking"):
+    with suffering(ward.lab, "connections-leaking"):
         assert ward.rows(query) == [("arrakis_worker", "arrakis-worker", "idle")]
         assert ward.measured("DatabaseConnections", statistic="Maximum")[-1] > 80
         see_what_the_api_met(ward, "53300", "remaining connection slots are reserved", LOOK)
@@ -253,7 +243,7 @@ def test_a_pool_leaks_until_only_superusers_get_in(ward: Ward) -> None:
 
 
 def test_the_disk_is_full_until_the_storage_is_enlarged(ward: Ward) -> None:
-    with ward.suffering("disk-full"):
+    with suffering(ward.lab, "disk-full"):
         left = ward.measured("FreeStorageSpace")
         assert left[0] > 50e9 > left[36] > 20e9 > left[-1]
         assert left[-1] < GIB / 4
@@ -273,7 +263,7 @@ def test_the_disk_is_full_until_the_storage_is_enlarged(ward: Ward) -> None:
 
 
 def test_indexes_are_dropped_from_a_table_of_many_rows(ward: Ward) -> None:
-    with ward.suffering("index-dropped"):
+    with suffering(ward.lab, "index-dropped"):
         assert [ward.one(f"SELECT to_regclass('{name}')") for name in DROPPED] == [None, None]
         assert ward.one("SELECT count(*) FROM sandboxes WHERE status = 'destroyed'") == ROWS + 4
         for condition in ("owner = 'chani'", "status IN ('pending', 'creating', 'running')"):
@@ -284,7 +274,7 @@ def test_indexes_are_dropped_from_a_table_of_many_rows(ward: Ward) -> None:
 
 
 def test_an_index_that_could_not_be_finished_is_left_invalid(ward: Ward) -> None:
-    with ward.suffering("index-invalid"):
+    with suffering(ward.lab, "index-invalid"):
         query = "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE NOT indisvalid"
         assert ward.rows(query) == [(INVALID, False)]
         [(plan,), *_] = ward.rows("EXPLAIN SELECT FROM sandboxes WHERE owner = 'chani'")
@@ -295,7 +285,7 @@ def test_an_index_that_could_not_be_finished_is_left_invalid(ward: Ward) -> None
 def test_others_queue_behind_an_alter_table_that_was_left_open(ward: Ward) -> None:
     query = """SELECT pid, application_name, state, pg_blocking_pids(pid), now() - xact_start > interval '10 minutes'
         FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY 5 DESC, 2"""
-    with ward.suffering("control-lock-held"):
+    with suffering(ward.lab, "control-lock-held"):
         [root, api, worker, gaib] = ward.rows(query)
         assert root[1:] == ("psql", "idle in transaction", [], True)
         assert api[1:] == ("arrakis-api", "active", [root[0]], False)
@@ -316,7 +306,7 @@ def test_others_queue_behind_an_alter_table_that_was_left_open(ward: Ward) -> No
 
 
 def test_a_script_keeps_redis_busy(ward: Ward) -> None:
-    with ward.suffering("redis-slow"):
+    with suffering(ward.lab, "redis-slow"):
         slow = ward.pings(6)
         assert sorted(slow)[3] > 0.1
         [entry, *_] = ward.redis.slowlog_get(1)
@@ -328,7 +318,7 @@ def test_a_script_keeps_redis_busy(ward: Ward) -> None:
 
 
 def test_statistics_are_of_a_far_smaller_table(ward: Ward) -> None:
-    with ward.suffering("statistics-stale"):
+    with suffering(ward.lab, "statistics-stale"):
         query = (
             "SELECT n_mod_since_analyze FROM pg_stat_user_tables WHERE relid = 'public.sandboxes'::regclass"
         )

@@ -1,7 +1,7 @@
 """A service is deployed anew once, and watched until it is stable, or nothing is left to wait for."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runbooks.engine.model import Action, Resource, Reversibility, State
+from runbooks.remedies.gate import Gate
 from runbooks.remedies.service import RestartService
 from sandbox.errors import ArrakisError, Missing, Unreachable
 from tests.unit.evidence import NOW
@@ -69,10 +70,16 @@ class Ecs:
 
     def remedy(self) -> RestartService:
         """Return the remedy, with nothing else in its hands."""
-        gate: Any = type("Gate", (), {})()
-        gate.read = gate.write = type("Systems", (), {"aws": self, "streams": self})()
-        gate.tell, gate.lease = self.told.append, nullcontext
-        return RestartService(gate)
+        systems: Any = type("Systems", (), {"aws": self, "streams": self})()
+        return RestartService(_Held(read=systems, write=systems, fence=lambda _: None, tell=self.told.append))
+
+
+class _Held(Gate):
+    """A gate whose lease is held."""
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        yield
 
 
 ACTION = Action(
