@@ -19,14 +19,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from diagnostics.stack import Stack
-from runbooks import cleaning, overdue
-from runbooks.cleaning import existing
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
 from runbooks.engine.systems import Readers
 from runbooks.findings import alarm_finding, span
-from runbooks.overdue import GRACE, Database, Evidence
+from runbooks.overdue import cleaning
+from runbooks.overdue import evidence as overdue
+from runbooks.overdue.cleaning import existing
+from runbooks.overdue.evidence import GRACE, Database, Evidence
+from runbooks.overdue.verdicts import confirmed_causes, job_findings, log_findings, server_findings
 from runbooks.remedies import remedies
-from runbooks.verdicts import confirmed_causes, job_findings, log_findings, server_findings
 from sandbox.facts import Known
 from sandbox.limits import Limits
 from sandbox.model import Sandbox

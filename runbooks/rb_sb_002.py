@@ -18,14 +18,15 @@ from datetime import datetime
 from diagnostics.logs import MOST_NAMES
 from diagnostics.postgres import SEE_EVENTS
 from diagnostics.stack import Stack
-from runbooks import cleaning, overdue
-from runbooks.cleaning import existing
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
 from runbooks.engine.systems import Readers
 from runbooks.findings import alarm_finding, span
-from runbooks.overdue import Behind, Database, Evidence
+from runbooks.overdue import cleaning
+from runbooks.overdue import evidence as overdue
+from runbooks.overdue.cleaning import existing
+from runbooks.overdue.evidence import Behind, Database, Evidence
+from runbooks.overdue.verdicts import confirmed_causes, job_findings, log_findings, server_findings
 from runbooks.remedies import remedies
-from runbooks.verdicts import confirmed_causes, job_findings, log_findings, server_findings
 from sandbox.facts import Known
 from sandbox.model import Status
 

@@ -21,16 +21,16 @@ from uuid import NAMESPACE_URL, uuid5
 
 from diagnostics.routes import Wrong
 from diagnostics.streams import SeenStream, Served
-from runbooks import complaints, losses
 from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity, Trial
 from runbooks.findings import alarm_finding, left_alone
-from runbooks.hops import way_findings
-from runbooks.losses import unserved, wrong_routes
-from runbooks.parts import part_findings, route_findings, unknown_findings
 from runbooks.remedies import remedies
 from runbooks.remedies.routing import CANARY, canary
-from runbooks.routing import Evidence, gather
+from runbooks.routing import complaints, losses
+from runbooks.routing.evidence import Evidence, gather
+from runbooks.routing.hops import way_findings
+from runbooks.routing.losses import unserved, wrong_routes
+from runbooks.routing.parts import part_findings, route_findings, unknown_findings
 from sandbox.errors import ArrakisError
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.model import ConsumerConfig, Status, StreamConfig

@@ -18,19 +18,20 @@ from diagnostics.logs import LogReport
 from diagnostics.migration import MIGRATION, SEE_OBJECTS, What, parts
 from diagnostics.reach import SEE_POSTGRES
 from diagnostics.rights import SEE_RIGHTS
-from runbooks import cleaning, logged
-from runbooks.creation import ALARM, Facts, about_schemas, gather
+from runbooks import logged
+from runbooks.creation.evidence import ALARM, Facts, about_schemas, gather
+from runbooks.creation.headroom import room_findings
+from runbooks.creation.obstacles import SEE_TRIAL, confirmed_causes, held_span, storage_is_full
+from runbooks.creation.suspicions import judged, unsettled
 from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Phase, Resource, Runbook, Severity, Trial
 from runbooks.findings import alarm_finding, left_alone, reach_finding, unknown
-from runbooks.headroom import room_findings
-from runbooks.obstacles import SEE_TRIAL, confirmed_causes, held_span, storage_is_full
+from runbooks.overdue import cleaning
 from runbooks.quarantined import purge_schemas
 from runbooks.remedies import remedies
 from runbooks.remedies.database import grant_right, migrate, try_creating
 from runbooks.remedies.sessions import Why, end_session
 from runbooks.remedies.storage import enlarge_storage, enlarged, settles_until
-from runbooks.suspicions import judged, unsettled
 from sandbox.errors import ArrakisError
 from sandbox.facts import Fact, Known, Unknown
 

@@ -17,15 +17,15 @@ from diagnostics import waiting
 from diagnostics.indexes import EXPECTED, SEE_INDEXES, TABLES, stands_for
 from diagnostics.latency import SEE_STATUS, Step, Timed
 from diagnostics.sessions import SEE_WAITING, Session
-from runbooks.answering import server_findings
 from runbooks.engine.model import Action, Finding, Runbook, Severity
 from runbooks.findings import left_alone, unknown
-from runbooks.hindrances import causes, holder
-from runbooks.measured import database_findings
 from runbooks.remedies import remedies
 from runbooks.remedies.indexes import analyze_table, create_index
 from runbooks.remedies.sessions import IDLE_LIMIT, Why, cancel_query, end_session
-from runbooks.slowness import Barrier, Evidence, barriers, gather, lacking, misleading
+from runbooks.slowness.answering import server_findings
+from runbooks.slowness.evidence import Barrier, Evidence, barriers, gather, lacking, misleading
+from runbooks.slowness.hindrances import causes, holder
+from runbooks.slowness.measured import database_findings
 from sandbox.facts import Known, Unknown
 
 __all__ = ["RUNBOOK", "diagnose", "existing", "gather", "outlook", "propose"]

@@ -18,7 +18,6 @@ from diagnostics.stack import Stack
 from lab import control
 from lab.incidents.slow import DROPPED, INVALID, STALE_ROWS
 from lab.names import APP, POOL
-from runbooks import slowness
 from runbooks.engine.apply import Outcome
 from runbooks.engine.environment import resolve
 from runbooks.engine.errors import Exit
@@ -27,6 +26,7 @@ from runbooks.engine.model import Action, Finding, Severity
 from runbooks.engine.operate import Operator
 from runbooks.engine.systems import Readers, readers
 from runbooks.rb_sb_006 import RUNBOOK
+from runbooks.slowness import evidence as slowness
 from sandbox.errors import ArrakisError, SandboxError
 from tests.acceptance.engineer import Engineer, eventually
 

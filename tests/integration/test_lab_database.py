@@ -311,7 +311,9 @@ def test_a_script_keeps_redis_busy(ward: Ward) -> None:
         assert sorted(slow)[3] > 0.1
         [entry, *_] = ward.redis.slowlog_get(1)
         assert entry["command"].startswith(b"EVAL")
-        assert entry["duration"] > 100_000  # µs; how long it takes was measured on a host that was busier, or less
+        assert (
+            entry["duration"] > 100_000
+        )  # µs; how long it takes was measured on a host that was busier, or less
         assert b"arrakis-leaderboard" in [each["name"].encode() for each in ward.redis.client_list()]
         assert ward.measured("EngineCPUUtilization", cache=True, statistic="Maximum")[-1] > 80
     ward.see_that_all_is_well()

@@ -19,13 +19,14 @@ from botocore import handlers  # type: ignore[import-untyped, unused-ignore]
 
 from diagnostics.stack import Stack
 from lab import control
-from runbooks import cleaning, rb_sb_001
+from runbooks import rb_sb_001
 from runbooks.engine.environment import resolve
 from runbooks.engine.errors import LeaseHeld
 from runbooks.engine.lease import Lease, holder
 from runbooks.engine.model import Action, Remedy, State
 from runbooks.engine.systems import Readers, Writers, readers, writers
-from runbooks.overdue import Evidence
+from runbooks.overdue import cleaning
+from runbooks.overdue.evidence import Evidence
 from runbooks.remedies import remedies
 from runbooks.remedies.task import ORPHANS
 from sandbox.errors import ArrakisError, Denied

@@ -25,7 +25,7 @@ from runbooks.engine.model import Action, Finding, Severity, State
 from runbooks.engine.operate import Diagnosis, Operator
 from runbooks.rb_sb_004 import RUNBOOK, diagnose, gather, propose, try_canary
 from runbooks.remedies import remedies
-from runbooks.routing import Evidence
+from runbooks.routing.evidence import Evidence
 from sandbox.adapters.nats import Nats
 from sandbox.errors import ArrakisError, SandboxError
 from sandbox.model import Sandbox

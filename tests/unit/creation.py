@@ -15,7 +15,7 @@ from diagnostics.servers import Instance
 from diagnostics.sessions import Session
 from diagnostics.stack import Stack
 from diagnostics.storage import Catalog, Wal
-from runbooks.creation import ALARM, Database, Facts
+from runbooks.creation.evidence import ALARM, Database, Facts
 from runbooks.engine.apply import Result
 from runbooks.engine.model import Phase
 from runbooks.remedies.database import try_creating

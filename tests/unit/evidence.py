@@ -13,7 +13,7 @@ from diagnostics.postgres import Connections, InTheWay, LockTable
 from diagnostics.reach import Reach
 from diagnostics.servers import Access, Cache, Instance
 from diagnostics.stack import Stack
-from runbooks.overdue import GRACE, Behind, Database, Evidence
+from runbooks.overdue.evidence import GRACE, Behind, Database, Evidence
 from sandbox.facts import Known, Unknown
 from sandbox.model import Sandbox, Status
 from sandbox.schemas import Blocker

@@ -13,7 +13,7 @@ from diagnostics.reach import Reach
 from diagnostics.routes import Cached, Fault, Mapped, Routes, Wrong
 from diagnostics.servers import Cache
 from diagnostics.streams import Messaging, SeenConsumer, SeenStream
-from runbooks.routing import Asked, Evidence, Heard, Way, Workers
+from runbooks.routing.evidence import Asked, Evidence, Heard, Way, Workers
 from sandbox.facts import Known
 from sandbox.model import ConsumerConfig, ConsumerState, Message, Sandbox, Status, StreamConfig, StreamState
 from sandbox.streams import expected_consumers, expected_streams

@@ -12,7 +12,7 @@ from diagnostics.reach import Reach
 from diagnostics.servers import Cache, Instance
 from diagnostics.sessions import Session
 from diagnostics.stack import Stack
-from runbooks.slowness import Evidence, Lock, Waiting
+from runbooks.slowness.evidence import Evidence, Lock, Waiting
 from sandbox.facts import Known
 from sandbox.ports import SlowCommand
 

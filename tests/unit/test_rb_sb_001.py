@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnostics.alarms import Alarm
-from runbooks.cleaning import existing
 from runbooks.engine.model import Finding, Reversibility, Severity
-from runbooks.overdue import Behind, Evidence
+from runbooks.overdue.cleaning import existing
+from runbooks.overdue.evidence import Behind, Evidence
 from runbooks.rb_sb_001 import (
     count_at,
     diagnose,

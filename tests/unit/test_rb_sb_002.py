@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runbooks.cleaning import existing
 from runbooks.engine.model import Reversibility, Severity
+from runbooks.overdue.cleaning import existing
 from runbooks.rb_sb_002 import diagnose, propose
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known

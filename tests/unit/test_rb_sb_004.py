@@ -15,7 +15,7 @@ from diagnostics.routes import Fault, Routes
 from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Phase, Resource, Reversibility, Severity
 from runbooks.rb_sb_004 import RUNBOOK, diagnose, existing, learn, outlook, propose, try_canary
-from runbooks.routing import Asked, Evidence, Heard, Workers
+from runbooks.routing.evidence import Asked, Evidence, Heard, Workers
 from sandbox.errors import ArrakisError, Denied, Unreachable
 from sandbox.facts import Known, Unknown
 from sandbox.model import Status

@@ -14,7 +14,7 @@ from diagnostics.migration import MIGRATION, Fault, What, parts
 from diagnostics.postgres import Connections, LockTable, Quota
 from diagnostics.storage import Holder, Slot, runs_out
 from runbooks import quarantined
-from runbooks.creation import Facts
+from runbooks.creation.evidence import Facts
 from runbooks.engine.model import Action, Finding, Phase, Severity
 from runbooks.probing import Answer, by_connections
 from runbooks.quarantined import Quarantine

@@ -15,7 +15,7 @@ from runbooks.engine.model import Finding, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
 from runbooks.rb_sb_006 import RUNBOOK, diagnose, existing, outlook, propose
 from runbooks.reports import terminal
-from runbooks.slowness import Evidence
+from runbooks.slowness.evidence import Evidence
 from sandbox.errors import Busy, Denied, Unreachable
 from sandbox.facts import Known, Unknown
 from tests.unit.slowness import (

@@ -9,10 +9,10 @@ from diagnostics.causes import CAUSES, named
 from diagnostics.compute import Rule
 from diagnostics.servers import Access
 from runbooks.engine.model import Severity
-from runbooks.overdue import Evidence
+from runbooks.overdue.evidence import Evidence
+from runbooks.overdue.suspects import probed
+from runbooks.overdue.verdicts import confirmed_causes, job_findings, log_findings, server_findings
 from runbooks.probing import Answer
-from runbooks.suspects import probed
-from runbooks.verdicts import confirmed_causes, job_findings, log_findings, server_findings
 from sandbox.facts import Known, Unknown
 from tests.unit.evidence import (
     NOW,

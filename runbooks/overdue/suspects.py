@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from diagnostics.causes import Cause, Probe
 from runbooks import probing
-from runbooks.overdue import Evidence
+from runbooks.overdue.evidence import Evidence
 from runbooks.probing import Answer, Probed, part, unseen
 from sandbox.facts import Known
 

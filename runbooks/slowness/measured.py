@@ -6,8 +6,8 @@ from diagnostics.indexes import EXPECTED, SEE_INDEXES, SEE_TABLES, Index, Table,
 from diagnostics.sessions import SEE_WAITING
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.findings import unknown
-from runbooks.hindrances import DRAWN, statistics
-from runbooks.slowness import PATIENCE, Evidence, Waiting, barriers, lacking, misleading
+from runbooks.slowness.evidence import PATIENCE, Evidence, Waiting, barriers, lacking, misleading
+from runbooks.slowness.hindrances import DRAWN, statistics
 from sandbox.errors import Busy
 from sandbox.facts import Unknown
 

@@ -6,10 +6,11 @@ from datetime import timedelta
 from diagnostics.causes import Probe
 from diagnostics.logs import ErrorGroup
 from diagnostics.postgres import SEE_CONNECTIONS
-from runbooks import findings, logged, losses, probing
+from runbooks import findings, logged, probing
 from runbooks.engine.model import Finding, Severity
 from runbooks.probing import Answer, Probed
-from runbooks.routing import Evidence
+from runbooks.routing import losses
+from runbooks.routing.evidence import Evidence
 from sandbox.facts import Known
 
 __all__ = ["causes", "log_findings"]

@@ -9,7 +9,7 @@ from diagnostics.pooler import SEE_POOLS, Pool
 from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS
 from diagnostics.servers import SEE_INSTANCE
 from diagnostics.sessions import SEE_SESSION
-from runbooks.creation import Facts
+from runbooks.creation.evidence import Facts
 from runbooks.engine.model import Finding, Severity
 from runbooks.findings import instance_finding, span, unknown
 from runbooks.probing import Answer, by_lock_table, part

@@ -9,9 +9,9 @@ from diagnostics.routes import SEE_ROUTES
 from diagnostics.streams import SEE_CONSUMER, SEE_MESSAGES, SEE_STREAM, SeenConsumer, SeenStream, Served
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.findings import cache_finding, reach_finding, service_finding, span, unknown
-from runbooks.losses import how_often, wrong_routes
 from runbooks.probing import part
-from runbooks.routing import Evidence
+from runbooks.routing.evidence import Evidence
+from runbooks.routing.losses import how_often, wrong_routes
 from sandbox.facts import Known, Unknown
 from sandbox.text import clean
 

@@ -14,9 +14,9 @@ from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
 from diagnostics.servers import SEE_ACCESS
 from runbooks import findings, logged, probing
 from runbooks.engine.model import Finding, Resource, Severity
-from runbooks.overdue import Evidence
+from runbooks.overdue.evidence import Evidence
+from runbooks.overdue.suspects import probed
 from runbooks.probing import Answer
-from runbooks.suspects import probed
 from sandbox.facts import Fact, Known, Unknown
 
 __all__ = ["confirmed_causes", "job_findings", "log_findings", "server_findings"]

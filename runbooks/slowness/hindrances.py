@@ -18,7 +18,7 @@ from diagnostics.sessions import SEE_WAITING
 from runbooks.engine.model import Finding, Resource
 from runbooks.findings import cause
 from runbooks.probing import dead_server
-from runbooks.slowness import Barrier, Evidence, barriers, lacking, misleading, script_blocks
+from runbooks.slowness.evidence import Barrier, Evidence, barriers, lacking, misleading, script_blocks
 from sandbox.facts import Fact, Known
 from sandbox.ports import SlowCommand
 

@@ -9,7 +9,7 @@ from diagnostics.routes import SEE_MAPPINGS, SEE_ROUTE, Cached
 from diagnostics.streams import SEE_CONSUMER, SEE_MESSAGES, SEE_STREAM, SeenConsumer, SeenStream, Served
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.findings import span
-from runbooks.routing import MOST_MESSAGES, Asked, Evidence, Way
+from runbooks.routing.evidence import MOST_MESSAGES, Asked, Evidence, Way
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.model import Sandbox, Status
 from sandbox.routes import NOWHERE

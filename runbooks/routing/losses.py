@@ -15,7 +15,7 @@ from diagnostics.routes import SEE_MAPPINGS, SEE_ROUTES, Fault, Wrong
 from diagnostics.streams import SEE_CONSUMER, SEE_MESSAGES, SEE_STREAM, SeenConsumer, SeenStream, Served
 from runbooks import findings, probing
 from runbooks.engine.model import Finding, Resource
-from runbooks.routing import Evidence
+from runbooks.routing.evidence import Evidence
 from sandbox.facts import Known
 from sandbox.model import Status
 from sandbox.text import clean

@@ -17,12 +17,12 @@ from diagnostics.rights import SEE_RIGHTS
 from diagnostics.servers import SEE_INSTANCE
 from diagnostics.sessions import SEE_WAITING, Session
 from runbooks import probing
-from runbooks.creation import Facts
+from runbooks.creation.evidence import Facts
+from runbooks.creation.suspicions import met, unsettled
 from runbooks.engine.model import Finding, Phase, Severity
 from runbooks.findings import cause, span
 from runbooks.logged import SEE_LOG
 from runbooks.probing import Answer, part
-from runbooks.suspicions import met, unsettled
 from sandbox.facts import Known
 
 __all__ = ["SEE_TRIAL", "confirmed_causes", "held_span", "storage_is_full"]

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from diagnostics.compute import TaskTarget
 from runbooks.engine.model import Action, Finding, Resource, Reversibility
 from runbooks.findings import left_alone, span
-from runbooks.overdue import Behind, Evidence
+from runbooks.overdue.evidence import Behind, Evidence
 from runbooks.remedies.task import ORPHANS, cleans_orphans, digest
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known, Unknown

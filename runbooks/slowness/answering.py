@@ -8,10 +8,10 @@ from diagnostics.load import Load
 from diagnostics.reach import Reach
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.findings import cache_finding, instance_finding, reach_finding, unknown
-from runbooks.hindrances import DRAWN, loads, recent, redis_is_slow
 from runbooks.probing import part
 from runbooks.reports.plot import bars
-from runbooks.slowness import Evidence, script_blocks
+from runbooks.slowness.evidence import Evidence, script_blocks
+from runbooks.slowness.hindrances import DRAWN, loads, recent, redis_is_slow
 from sandbox.facts import Fact, Unknown
 
 __all__ = ["SLOW_LOGIN", "server_findings"]

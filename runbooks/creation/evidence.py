@@ -27,10 +27,11 @@ from diagnostics.sessions import Session, read_sessions
 from diagnostics.stack import Stack
 from diagnostics.storage import Catalog, DeadRows, Holder, Size, Slot, Wal
 from diagnostics.waiting import Tree
-from runbooks import overdue, quarantined
+from runbooks import quarantined
 from runbooks.engine.apply import Result
 from runbooks.engine.systems import Readers
-from runbooks.overdue import Evidence
+from runbooks.overdue import evidence as overdue
+from runbooks.overdue.evidence import Evidence
 from runbooks.probing import FEW_CONNECTIONS
 from runbooks.quarantined import Quarantine
 from runbooks.remedies import sessions as ending

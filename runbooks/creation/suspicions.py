@@ -11,7 +11,7 @@ from diagnostics import causes
 from diagnostics.causes import Cause, Probe
 from diagnostics.logs import ErrorGroup
 from runbooks import probing
-from runbooks.creation import Facts
+from runbooks.creation.evidence import Facts
 from runbooks.engine.model import Phase, Severity
 from runbooks.probing import Answer, Probed, part, unseen
 from sandbox.facts import Known, Unknown

@@ -1,0 +1,1 @@
+"""What a new schema needs: the evidence of RB-SB-005, and what it says."""
