@@ -2,6 +2,7 @@
 
 import json as jsonlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from runbooks.console import Session, asking, calmly, choice, note, number
+from runbooks.console import Session, asking, calmly, note
+from runbooks.options import choice, choices, duration, number, one_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runbooks.engine.distributed import Coordinator
     from runbooks.engine.environment import Environment
     from runbooks.engine.model import Runbook
     from runbooks.engine.operate import Operator
@@ -28,6 +31,8 @@ _HELP = {
     "drop": "delete for good instead of putting into quarantine",
     "json": "print one JSON document",
     "max_targets": "raise the blast radius to this many targets",
+    "workers": "how many lots are in hand at once, by default as many as the runbook says",
+    "idle": "end when no work has come for so many seconds; 0: never",
     "timeout": "seconds that the diagnosis and each call may take",
     "yes": "do not ask (outside production, and only for what can be undone)",
     "orphaned": "also put into quarantine what no sandbox owns and nobody uses (or CLEANUP_ORPHANED=true)",
@@ -37,7 +42,18 @@ _HELP = {
     "sandbox": "a sandbox's name: look at this one in particular",
     "canary": "publish a test event to the sandbox for real, and look for it (asks first)",
     "probe": "create and drop a schema for real, and time it (asks first)",
+    "keep": "how long audit rows are kept: hours, days or weeks, such as 90d",
+    "archive": "a folder, or s3://bucket/prefix: what is trimmed goes there at first, and can be put back",
     "incident": "the incident to lay out; another one starts the lab afresh",
+    "only": "part of it alone, with commas between (see the task's own text)",
+    "owner": "what is of this owner alone",
+    "older_than": "what has been over for so long, such as 2d",
+    "except_": "all but these, by name, id or schema, with commas between",
+    "limit": "so many at most, the oldest first",
+    "reason": "why, for those who find it stopped",
+    "distributed": "lay the plan's actions on the work queue, for `cleanup-worker` on any hosts",
+    "watch": "follow a distributed run, the latest or the one named; changes nothing",
+    "alone": "do what is left of a distributed run here, without the queue",
     "report": "also write the result as JSON and Markdown into this folder",
 }
 
@@ -138,8 +154,8 @@ def rb_sb_003(
 )
 def rb_sb_004(
     c: Context,
-    guild: str = "",
-    sandbox: str = "",
+    guild: str | None = None,
+    sandbox: str | None = None,
     canary: bool = False,
     env: str = "",
     apply: bool = False,
@@ -156,7 +172,8 @@ def rb_sb_004(
         apply=apply,
         yes=yes,
         max_targets=max_targets,
-        about={"guild": guild, "sandbox": sandbox},
+        options=lambda: one_way(guild=guild, sandbox=sandbox, canary=canary),
+        about=lambda: {"guild": guild, "sandbox": sandbox},
         trial=canary,
     )
 
@@ -191,7 +208,7 @@ def rb_sb_005(
 )
 def rb_sb_006(
     c: Context,
-    sandbox: str = "",
+    sandbox: str | None = None,
     env: str = "",
     apply: bool = False,
     json: bool = False,
@@ -207,7 +224,157 @@ def rb_sb_006(
         apply=apply,
         yes=yes,
         max_targets=max_targets,
-        about={"sandbox": sandbox},
+        about=lambda: {"sandbox": sandbox},
+    )
+
+
+@task(
+    name="database-maintenance",
+    auto_shortflags=False,
+    help=_help("keep", "archive", "env", "apply", "json", "max_targets", "timeout", "yes", "report"),
+)
+def database_maintenance(
+    c: Context,
+    keep: str = "90d",
+    archive: str = "",
+    env: str = "",
+    apply: bool = False,
+    json: bool = False,
+    max_targets: str = "",
+    timeout: str = "10",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """Monthly: trim the audit log of what is old, and vacuum the control tables."""
+    session = Session("database-maintenance", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["database-maintenance"],
+        apply=apply,
+        yes=yes,
+        max_targets=max_targets,
+        about=lambda: {
+            "keep": duration("--keep", keep),
+            "archive": archive,
+            "environment": session.named,
+        },
+    )
+
+
+@task(
+    name="emergency-stop",
+    auto_shortflags=False,
+    help=_help("only", "reason", "env", "json", "timeout", "yes", "report"),
+)
+def emergency_stop(
+    c: Context,
+    only: str = "",
+    reason: str = "",
+    env: str = "",
+    json: bool = False,
+    timeout: str = "3",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """STOP clean-ups, the EventRouter and all sandboxes, once confirmed; emergency-resume takes it back."""
+    session = Session("emergency-stop", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["emergency-stop"],
+        apply=True,
+        yes=yes,
+        max_targets="",
+        options=lambda: {"parts": choices("--only", only, _parts()), "reason": reason},
+    )
+
+
+@task(
+    name="emergency-resume",
+    auto_shortflags=False,
+    help=_help("only", "env", "json", "timeout", "yes", "report"),
+)
+def emergency_resume(
+    c: Context,
+    only: str = "",
+    env: str = "",
+    json: bool = False,
+    timeout: str = "3",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """Take an emergency stop back, once confirmed: all as it was, but for what somebody changed since."""
+    session = Session("emergency-resume", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["emergency-resume"],
+        apply=True,
+        yes=yes,
+        max_targets="",
+        options=lambda: {"parts": choices("--only", only, _parts())},
+    )
+
+
+@task(name="emergency-status", auto_shortflags=False, help=_help("env", "json", "timeout", "report"))
+def emergency_status(
+    c: Context, env: str = "", json: bool = False, timeout: str = "3", report: str = ""
+) -> None:
+    """Say what is stopped, by whom and since when, and what resuming would do. Changes nothing."""
+    session = Session("emergency-status", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(lambda: _runbooks()["emergency-resume"], apply=False, yes=False, max_targets="")
+
+
+@task(
+    name="mass-cleanup",
+    auto_shortflags=False,
+    optional=["watch"],
+    help={
+        **_help("only", "owner", "older_than", "limit", "distributed", "watch"),
+        **_help("env", "apply", "json", "max_targets"),
+        "except": _HELP["except_"],
+        **_help("timeout", "yes", "report"),
+    },
+)
+def mass_cleanup(
+    c: Context,
+    only: str = "",
+    owner: str = "",
+    older_than: str = "",
+    except_: str = "",
+    limit: str = "",
+    distributed: bool = False,
+    watch: str | None = None,
+    env: str = "",
+    apply: bool = False,
+    json: bool = False,
+    max_targets: str = "",
+    timeout: str = "30",
+    yes: bool = False,
+    report: str = "",
+) -> None:
+    """Plan to take away, by the thousand, what is over: expired, stuck; and to put remains and orphans into quarantine."""
+
+    def choice_made() -> dict[str, Any]:
+        from runbooks.mass.candidates import GROUPS, Choice
+
+        made = Choice(
+            groups=choices("--only", only, GROUPS),
+            owner=owner,
+            older_than=duration("--older-than", older_than) if older_than else None,
+            spared=tuple(filter(None, map(str.strip, except_.split(",")))),
+            limit=number("--limit", limit),
+        )
+        return {"choice": made}
+
+    if watch is not None:
+        Session("watch", env=env, json=json, timeout=timeout).follow(
+            lambda operator: _latest(operator) if watch in (True, "") else watch
+        )
+        return
+    session = Session("mass-cleanup", env=env, json=json, timeout=timeout, report=report)
+    session.diagnose(
+        lambda: _runbooks()["mass-cleanup"],
+        apply=apply,
+        yes=yes,
+        max_targets=max_targets,
+        options=choice_made,
+        distributed=distributed,
     )
 
 
@@ -233,11 +400,15 @@ def purge_quarantine(
 @task(
     name="apply",
     auto_shortflags=False,
-    help={"plan": "the plan's id", **_help("env", "json", "max_targets", "timeout", "yes", "report")},
+    help={
+        "plan": "the plan's id",
+        **_help("distributed", "env", "json", "max_targets", "timeout", "yes", "report"),
+    },
 )
 def apply_plan(
     c: Context,
     plan: str,
+    distributed: bool = False,
     env: str = "",
     json: bool = False,
     max_targets: str = "",
@@ -249,29 +420,38 @@ def apply_plan(
 
     def work(operator: "Operator") -> Any:
         saved = operator.saved(plan)
-        return operator.apply(
-            saved,
-            _runbooks()[saved.runbook],
-            ask=asking(yes),
-            max_targets=number("--max-targets", max_targets),
-        )
+        limit = number("--max-targets", max_targets)
+        return operator.apply(saved, _runbooks()[saved.runbook], ask=asking(yes), max_targets=limit)
 
-    Session("apply", env=env, json=json, timeout=timeout, report=report).change(work)
+    def hand_over(operator: "Operator", coordinator: "Coordinator") -> "tuple[str, Runbook]":
+        saved = operator.saved(plan)
+        limit, runbook = number("--max-targets", max_targets), _runbooks()[saved.runbook]
+        return coordinator.start(saved, runbook, ask=asking(yes), max_targets=limit), runbook
+
+    session = Session("apply", env=env, json=json, timeout=timeout, report=report)
+    if distributed:
+        session.hand_over(hand_over)
+    else:
+        session.change(work)
 
 
-@task(auto_shortflags=False, help={"run": "the run's id", **_help("env", "json", "timeout", "yes", "report")})
+@task(
+    auto_shortflags=False,
+    help={"run": "the run's id", **_help("alone", "env", "json", "timeout", "yes", "report")},
+)
 def resume(
     c: Context,
     run: str,
+    alone: bool = False,
     env: str = "",
     json: bool = False,
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
 ) -> None:
-    """Take up an interrupted run where it stopped."""
+    """Take up an interrupted run where it stopped; what was on the work queue goes there again."""
     session = Session("resume", env=env, json=json, timeout=timeout, report=report)
-    session.change(lambda operator: operator.resume(run, _runbooks(), ask=asking(yes)))
+    session.resume(run, _runbooks, yes=yes, alone=alone)
 
 
 @task(auto_shortflags=False, help={"run": "the run's id", **_help("env", "json", "timeout", "yes", "report")})
@@ -315,6 +495,37 @@ def cleanup(c: Context, env: str = "", orphaned: bool = False, timeout: str = "1
         return jobs.cleanup(target, named=named, orphaned=orphaned, timeout=seconds)
 
     Session("cleanup", env=env, json=False, timeout=timeout).job(job)
+
+
+@task(
+    name="cleanup-worker",
+    auto_shortflags=False,
+    help=_help("workers", "idle", "env", "json", "timeout"),
+)
+def cleanup_worker(
+    c: Context,
+    workers: str = "",
+    idle: str = "60",
+    env: str = "",
+    json: bool = False,
+    timeout: str = "10",
+) -> None:
+    """Take a distributed clean-up's work off the queue, until none comes; on as many hosts as you like."""
+
+    def work(target: "Callable[[], Environment]", _: str, seconds: float) -> int:
+        from runbooks.engine.crew import Crew
+        from runbooks.engine.distributed import work_queue
+        from runbooks.engine.operate import Operator
+
+        lots, patience = number("--workers", workers), 0 if idle == "0" else number("--idle", idle) or 60
+        operator = Operator(target(), timeout=seconds, progress=lambda *_: None, tell=note)
+        queue = work_queue(operator.environment, timeout=seconds)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is in hand is finished
+        tally = Crew(operator, queue, _runbooks(), tell=note, idle=patience, workers=lots).work()
+        print(jsonlib.dumps(tally.document(), indent=1) if json else tally)
+        return int(tally.exit)
+
+    Session("cleanup-worker", env=env, json=json, timeout=timeout).job(work)
 
 
 @task(name="orphan-detection", auto_shortflags=False, help=_help("env", "timeout"))
@@ -443,8 +654,24 @@ def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *spread, *chosen, *args.split()])
 
 
+def _latest(operator: "Operator") -> str:
+    from runbooks.engine.standing import latest_run
+
+    return latest_run(operator.sql, "mass-cleanup")
+
+
+def _parts() -> tuple[str, ...]:
+    from runbooks.emergency.evidence import PARTS
+
+    return PARTS
+
+
 def _runbooks() -> "dict[str, Runbook]":
     from runbooks import (
+        database_maintenance,
+        emergency_resume,
+        emergency_stop,
+        mass_cleanup,
         purge_quarantine,
         rb_sb_001,
         rb_sb_002,
@@ -455,7 +682,8 @@ def _runbooks() -> "dict[str, Runbook]":
     )
 
     pages = (rb_sb_001, rb_sb_002, rb_sb_003, rb_sb_004, rb_sb_005, rb_sb_006)
-    return {each.RUNBOOK.name: each.RUNBOOK for each in (*pages, purge_quarantine)}
+    others = (purge_quarantine, database_maintenance, emergency_stop, emergency_resume, mass_cleanup)
+    return {each.RUNBOOK.name: each.RUNBOOK for each in (*pages, *others)}
 
 
 _TASKS = (
@@ -465,6 +693,11 @@ _TASKS = (
     rb_sb_004,
     rb_sb_005,
     rb_sb_006,
+    database_maintenance,
+    emergency_stop,
+    emergency_resume,
+    emergency_status,
+    mass_cleanup,
     purge_quarantine,
     apply_plan,
     resume,
@@ -472,6 +705,7 @@ _TASKS = (
     history,
     show,
     cleanup,
+    cleanup_worker,
     orphan_detection,
     publish_metrics,
     lab,

@@ -37,6 +37,7 @@ _PUBLISHERS = {
     "EventRoutingErrors": "the EventRouter, which runs inside the worker service",
     "SchemaCreationErrors": "the SchemaProvisioner, which runs wherever sandboxes are created",
 }
+_ERRORS = ("EventRoutingErrors", "SchemaCreationErrors")  # counted as they happen: none, and there is no data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,13 @@ class Alarm:
 
     @property
     def blind(self) -> bool:
-        """Whether there is no data at all. Missing data counts as not breaching: such an alarm can only say OK."""
-        return not self.points
+        """Whether there is no data, though there should be. Missing data is not breaching: such an alarm can only say OK."""
+        return not self.points and self.metric not in _ERRORS
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no error was counted: there was none, or nobody counts them; from here that is the same."""
+        return not self.points and self.metric in _ERRORS
 
     @property
     def publisher(self) -> str:

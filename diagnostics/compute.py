@@ -93,12 +93,14 @@ class TaskTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """An EventBridge rule, and the ECS tasks that it starts."""
+    """An EventBridge rule, and the ECS tasks that it starts; `state` is EventBridge's own word."""
 
     name: str
     enabled: bool
     schedule: str
     targets: tuple[TaskTarget, ...]
+    arn: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +191,7 @@ class Service:
     events: tuple[tuple[datetime, str], ...]
     security_groups: tuple[str, ...]
     definition: str
+    arn: str = ""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "Service":
@@ -206,6 +209,7 @@ class Service:
             events=tuple(events[:_EVENTS]),
             security_groups=_groups(raw.get("networkConfiguration", {})),
             definition=_short(raw.get("taskDefinition", "")),
+            arn=raw.get("serviceArn", ""),
         )
 
     @property
@@ -244,6 +248,8 @@ def read_rule(aws: AwsReader, name: str) -> Rule | None:
         enabled=raw["State"] != "DISABLED",
         schedule=raw.get("ScheduleExpression", ""),
         targets=tuple(TaskTarget.of(target) for target in targets if "EcsParameters" in target),
+        arn=raw["Arn"],
+        state=raw["State"],
     )
 
 

@@ -224,11 +224,11 @@ def _faults(node: Node, *, cut_short: bool) -> Iterator[Fault]:
     scan = "Scan" in node.kind
     wasted = node.removed >= MANY_ROWS and node.rows <= node.looked_at * _FEW
     if wasted and "Seq Scan" in node.kind:
-        words = f"reads all {_number(node.looked_at)} rows of {node.relation} for {_number(node.rows)}: no index is used"
+        words = f"reads all {_number(node.looked_at)} rows of {node.relation} for {_number(node.rows) if node.rows else 'none'}: no index is used"
         yield Fault(flaw=Flaw.SEQUENTIAL, node=node, words=f"{words} for {node.condition}")
     elif wasted:
         where = f"{node.kind} on {node.relation}" if scan else node.kind
-        words = f"{where} looks at {_number(node.looked_at)} rows and leaves out all but {_number(node.rows)}"
+        words = f"{where} looks at {_number(node.looked_at)} rows and leaves out all{f' but {_number(node.rows)}' if node.rows else ''}"
         yield Fault(flaw=Flaw.REMOVED, node=node, words=words)
     most, least = max(node.planned, node.seen), max(1.0, min(node.planned, node.seen))
     if scan and not cut_short and most >= _OFF_ROWS and most / least >= _OFF:
@@ -251,7 +251,8 @@ def _drawn(node: Node, *, head: str, rest: str, width: int) -> list[str]:
     if node.loops:
         loops = f" × {_number(node.loops)} loops" if node.loops > 1 else ""
         blocks = f", {_number(node.hit)} hit" + (f" + {_number(node.read)} read" if node.read else "")
-        cost = f"{_number(node.seen)} rows (est. {_number(node.planned)}){loops}, {_ms(node.milliseconds)}{blocks}"
+        rows = "row" if _number(node.seen) == "1" else "rows"
+        cost = f"{_number(node.seen)} {rows} (est. {_number(node.planned)}){loops}, {_ms(node.milliseconds)}{blocks}"
         cost += f", {_number(node.removed)} left out" if node.removed else ""
     else:
         cost = "never run"

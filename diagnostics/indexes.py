@@ -11,12 +11,14 @@ from sandbox.ports import SqlSnapshot
 __all__ = [
     "EXPECTED",
     "SEE_INDEXES",
+    "SEE_PROGRESS",
     "SEE_TABLES",
     "TABLES",
     "Expected",
     "Index",
     "Progress",
     "Table",
+    "read_building",
     "read_indexes",
     "read_progress",
     "read_tables",
@@ -26,6 +28,7 @@ __all__ = [
 SEE_INDEXES = (
     "psql -c '\\d public.sandboxes' -c '\\d public.sandbox_guild_mapping' -c '\\d public.sandbox_audit_log'"
 )
+SEE_PROGRESS = 'psql -c "SELECT * FROM pg_stat_progress_create_index"  # pg_read_all_stats'
 SEE_TABLES = "psql -c \"SELECT relname, n_live_tup, n_mod_since_analyze, last_analyze, last_autoanalyze FROM pg_stat_user_tables WHERE schemaname = 'public' AND relname LIKE 'sandbox%'\""
 
 TABLES = ("sandboxes", "sandbox_guild_mapping", "sandbox_audit_log")
@@ -151,6 +154,11 @@ class Table:
     autovacuum_off: bool
 
     @property
+    def reset(self) -> bool:
+        """Whether its rows were not counted since the statistics were reset, as after a crash: fewer are known than there are."""
+        return self.analyzed_at is None and self.live + self.modified < self.believed
+
+    @property
     def misjudged(self) -> bool:
         """Whether the planner works with ten times too many or too few rows, of a large table."""
         most, least = max(self.believed, self.live), max(1.0, min(self.believed, self.live))
@@ -166,8 +174,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far an index that is being made has come. `waits_for` is a session's pid, None where it waits for nobody."""
+    """How far an index that session `pid` makes has come; `index` is None before others see its name.
 
+    `waits_for` is a session's pid, None where it waits for nobody.
+    """
+
+    table: str
+    index: str | None
+    pid: int
     phase: str
     done: int
     total: int
@@ -190,10 +204,14 @@ def read_tables(snapshot: SqlSnapshot) -> tuple[Table, ...]:
     return tuple(snapshot.rows("read/plans/tables", Table))
 
 
+def read_building(snapshot: SqlSnapshot, tables: Sequence[str] = TABLES) -> tuple[Progress, ...]:
+    """Return the indexes that are being made on these tables at this moment, by whomever."""
+    return tuple(snapshot.rows("read/indexes/progress", Progress, tables=list(tables)))
+
+
 def read_progress(snapshot: SqlSnapshot, table: str) -> Progress | None:
-    """Return how far CREATE INDEX CONCURRENTLY has come on a table; None where none is at work."""
-    found: Sequence[Progress] = snapshot.rows("read/indexes/progress", Progress, table=table)
-    return found[0] if found else None
+    """Return how far an index that is being made on a table has come; None where none is."""
+    return next(iter(read_building(snapshot, [table])), None)
 
 
 def stands_for(expected: Expected, indexes: Iterable[Index]) -> Index | None:

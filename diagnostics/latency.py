@@ -81,7 +81,8 @@ class Latency:
 class RedisState:
     """What INFO says. Bytes; `most_memory` and `most_clients` are limits, None: there is none, or it is not told.
 
-    `fork_seconds` is how long the last fork stopped it; `now` is the server's clock, UTC.
+    `fork_seconds` is how long the last fork stopped it; `now` is the server's clock, UTC. Of a cluster, `node` is the
+    primary that this is about, the fullest, and `keys` are those of all; else it is empty.
     """
 
     product: str
@@ -96,7 +97,7 @@ class RedisState:
     keys: int
     fork_seconds: float
     aof_delayed: int
-    cluster: bool
+    node: str
 
     @property
     def memory_used(self) -> float | None:
@@ -183,7 +184,7 @@ def state_of(facts: Mapping[str, Any]) -> RedisState:
         ),
         fork_seconds=int(facts.get("latest_fork_usec", 0)) / 1_000_000,
         aof_delayed=int(facts.get("aof_delayed_fsync", 0)),
-        cluster=bool(facts.get("cluster_enabled")),
+        node=str(facts.get("cluster_node", "")),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from diagnostics.alarms import pages
 from diagnostics.servers import (
@@ -51,6 +52,11 @@ _DATABASE: Mapping[str, str] = {
 _CACHE: Mapping[str, str] = {"EngineCPUUtilization": "Average", "CPUCreditBalance": "Minimum"}
 
 
+class _Metrics(TypedDict):
+    metrics: Mapping[str, "Metric"]
+    unread: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A metric of the last three hours, a point for five minutes, the oldest first; empty where nobody publishes it."""
@@ -68,13 +74,14 @@ class Metric:
 class Load:
     """A server's load. `throttled_when_spent`: without credits it gets its baseline of CPU and no more, else it is charged for.
 
-    A metric that is missing could not be read. CPU is in percent (of a cache, its engine's one thread), latencies in seconds.
+    A metric that is missing could not be read; `unread` names them. CPU is in percent (of a cache, its engine's one thread), latencies in seconds.
     """
 
     name: str
     instance_class: str
     throttled_when_spent: bool
     metrics: Mapping[str, Metric]
+    unread: tuple[str, ...] = ()
 
     @property
     def burstable(self) -> bool:
@@ -117,7 +124,7 @@ def read_database_load(aws: AwsReader, *, identifier: str | None, now: datetime)
         name=instance.identifier,
         instance_class=instance.instance_class,
         throttled_when_spent=".t2." in instance.instance_class,
-        metrics=_metrics(aws, RDS, instance.identifier, _DATABASE, now=now),
+        **_metrics(aws, RDS, instance.identifier, _DATABASE, now=now),
     )
     return instance, load
 
@@ -135,14 +142,14 @@ def read_cache_load(
         listed = pages(aws, "elasticache", "describe_cache_clusters", token="Marker", CacheClusterId=member)
         kind = next(str(raw["CacheNodeType"]) for page in listed for raw in page["CacheClusters"])
         metrics = _metrics(aws, ELASTICACHE, member, _CACHE, now=now)
-        loads.append(Load(name=member, instance_class=kind, throttled_when_spent=True, metrics=metrics))
+        loads.append(Load(name=member, instance_class=kind, throttled_when_spent=True, **metrics))
     return cache, tuple(loads)
 
 
 def _metrics(
     aws: AwsReader, source: tuple[str, str], name: str, wanted: Mapping[str, str], *, now: datetime
-) -> Mapping[str, Metric]:
-    """Return those of the wanted metrics that can be read: the server itself is known without them."""
+) -> "_Metrics":
+    """Return those of the wanted metrics that can be read, and which cannot: the server itself is known without them."""
     found: dict[str, Metric] = {}
     for metric, statistic in wanted.items():
         with suppress(ArrakisError):
@@ -150,4 +157,4 @@ def _metrics(
                 aws, source, name, metric, statistic, period=_PERIOD, now=now, window=_WINDOW
             )
             found[metric] = Metric(name=metric, points=points)
-    return found
+    return {"metrics": found, "unread": tuple(name for name in wanted if name not in found)}

@@ -15,6 +15,7 @@ SEE_POOLS = (
 )
 
 _OWN = "pgbouncer"  # the console's own pool
+_MAKING = timedelta(seconds=1)  # more than it takes to connect to the server, which is a wait, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,9 @@ class Pool:
 
     @property
     def exhausted(self) -> bool:
-        """Whether somebody waits, and no connection is free."""
-        return self.waiting > 0 and not self.idle
+        """Whether somebody waits, no connection is free, and none is only being made just now."""
+        full = self.size is not None and self.busy >= self.size
+        return self.waiting > 0 and not self.idle and (full or self.longest_wait >= _MAKING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

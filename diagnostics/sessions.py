@@ -55,6 +55,12 @@ class Session:
         """Whether it has begun a transaction and does nothing."""
         return self.state in _IDLE
 
+    @property
+    def who(self) -> str:
+        """Whose session it is, and since when it is connected."""
+        since = f", connected since {self.backend_start:%m-%d %H:%M:%S} UTC" if self.backend_start else ""
+        return f"{clean(self.user)} ({self.application or 'no name'}){since}"
+
     def idle_for(self, now: datetime) -> timedelta:
         """Return how long it has been idle in its transaction, by the server's clock; zero if it is not."""
         if not self.idle_in_transaction or self.since is None:

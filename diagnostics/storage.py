@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from sandbox.errors import Denied
 from sandbox.ports import SqlSnapshot
-from sandbox.text import clean
+from sandbox.text import clean, counted
 
 __all__ = [
     "SEE_CATALOG",
@@ -44,8 +45,9 @@ SEE_SLOTS = (
     'psql -c "SELECT slot_name, active, wal_status, restart_lsn FROM pg_replication_slots"  # any role'
 )
 SEE_HOLDERS = (
-    'psql -c "SELECT pid, age(backend_xmin), age(backend_xid), xact_start, state FROM pg_stat_activity'
-    ' ORDER BY 2 DESC NULLS LAST LIMIT 5"  # pg_read_all_stats'
+    'psql -c "SELECT pid, age(backend_xmin), age(backend_xid), xact_start, state, backend_type FROM pg_stat_activity'
+    " WHERE datname = current_database() OR backend_type = 'walsender' ORDER BY 2 DESC NULLS LAST LIMIT 5\""
+    ' -c "SELECT slot_name, age(xmin), age(catalog_xmin) FROM pg_replication_slots"  # pg_read_all_stats'
 )
 
 _MEASURED = 3000  # tables whose files are looked at, a few thousandths of a second a hundred
@@ -103,7 +105,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A session, prepared transaction or slot that keeps dead rows from being removed; its age is in transactions."""
+    """A session, prepared transaction, slot or standby that keeps dead rows from being removed; its age is in transactions."""
 
     kind: str
     name: str
@@ -113,6 +115,11 @@ class Holder:
     def __post_init__(self) -> None:
         """Clean what a stranger wrote: a prepared transaction's name is free text."""
         object.__setattr__(self, "name", clean(self.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hidden:
+    sessions: int
 
 
 def read_catalog(snapshot: SqlSnapshot) -> Catalog:
@@ -140,9 +147,20 @@ def read_slots(snapshot: SqlSnapshot) -> tuple[Slot, ...]:
     return tuple(snapshot.rows("read/storage/slots", Slot))
 
 
-def read_holders(snapshot: SqlSnapshot) -> tuple[Holder, ...]:
-    """Return what keeps VACUUM from removing the rows that died within the last 100,000 transactions."""
-    return tuple(snapshot.rows("read/storage/holders", Holder, age=_OLD, shown=_SHOWN))
+def read_holders(snapshot: SqlSnapshot, *, age: int | None = None) -> tuple[Holder, ...]:
+    """Return what keeps VACUUM from removing the rows that died within the last `age` transactions, or the last 100,000.
+
+    Raises Denied where nothing is seen, and what a session holds back is hidden from this role.
+    """
+    found = tuple(
+        snapshot.rows("read/storage/holders", Holder, age=_OLD if age is None else age, shown=_SHOWN)
+    )
+    if not found and (hidden := snapshot.rows("read/storage/hidden", _Hidden)[0].sessions):
+        raise Denied(
+            f"what {counted(hidden, 'session holds', 'sessions hold')} back is hidden from this role",
+            hint="GRANT pg_read_all_stats",
+        )
+    return found
 
 
 def runs_out(points: Sequence[tuple[datetime, float]], *, gain: float) -> datetime | None:

@@ -14,6 +14,7 @@ from typing import Any
 from sandbox.model import ConsumerConfig, ConsumerState, StreamConfig, StreamState
 from sandbox.ports import StreamReader
 from sandbox.streams import Drift, drift, expected_consumers, expected_streams, takes
+from sandbox.text import counted
 
 __all__ = [
     "SEE_CONSUMER",
@@ -77,7 +78,7 @@ class SeenStream:
         if self.leaderless:
             found.append("no server leads it")
         if self.state.full and self.state.discard == "new":
-            found.append(f"it is full ({self.state.messages} messages) and refuses new ones")
+            found.append(f"it is full ({counted(self.state.messages, 'message')}) and refuses new ones")
         return tuple(filter(None, found))
 
     def beyond(self, config: StreamConfig, now: datetime) -> str:

@@ -2,7 +2,8 @@
 and calls that AWS throttles or refuses.
 
 They hold for the process that calls `install`, in `mock_aws` as well as in a `ThreadedMotoServer`. A server is told which
-calls to refuse by `curl -X POST 'ENDPOINT/moto-api/faults?operation=FilterLogEvents&code=ThrottlingException&times=2'`.
+calls to refuse by `curl -X POST 'ENDPOINT/moto-api/faults?operation=FilterLogEvents&code=ThrottlingException&times=2'`,
+and to let autoscaling act by `curl -X POST 'ENDPOINT/moto-api/scale?by=1'`.
 """
 
 import json
@@ -14,7 +15,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
+from moto.applicationautoscaling.models import (
+    ApplicationAutoscalingBackend,
+    FakeScalableTarget,
+    applicationautoscaling_backends,
+)
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
@@ -22,7 +27,7 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.logs import models as logs
 from moto.moto_api._internal import urls as moto_api
 
-__all__ = ["FilterPattern", "install", "refuse"]
+__all__ = ["FilterPattern", "install", "refuse", "scale"]
 
 _SCANNED = 5000  # events that a page of filter_log_events looks at, whether they match or not
 _refusals: dict[str, list[str]] = {}  # by operation, the codes of the answers to come
@@ -61,6 +66,7 @@ def install() -> None:
     logs.LogGroup.filter_log_events = _filter_log_events  # type: ignore[method-assign]
     moto_api.url_paths["{0}/moto-api/faults"] = _take_refusals  # type: ignore[assignment]
     moto_api.url_paths["{0}/moto-api/forget"] = _forget_metrics  # type: ignore[assignment]
+    moto_api.url_paths["{0}/moto-api/scale"] = _take_scaling  # type: ignore[assignment]
     if not hasattr(BaseResponse.call_action, "refuses"):
         BaseResponse.call_action = _refusing(BaseResponse.call_action)  # type: ignore[method-assign]
     CloudWatchResponse.describe_alarm_history = _describe_alarm_history  # type: ignore[attr-defined]
@@ -75,10 +81,27 @@ def refuse(operation: str, code: str, *, times: int) -> None:
     _refusals[operation] = [code] * times
 
 
+def scale(by: int) -> None:
+    """Let autoscaling act now: so many tasks more, or fewer, of each service that it watches, where that is not suspended."""
+    what = "DynamicScalingOutSuspended" if by > 0 else "DynamicScalingInSuspended"
+    for regions in applicationautoscaling_backends.values():
+        for backend in regions.values():
+            for target in backend.describe_scalable_targets("ecs", None, None):
+                suspended: Any = target.suspended_state or {}
+                if not suspended.get(what):
+                    _keep_within_limits(target, by)
+
+
 def _take_refusals(request: Any, _url: str, _headers: Any) -> tuple[int, dict[str, str], str]:
     """Serve `POST /moto-api/faults`: `refuse` for those in another process."""
     wanted = request.args
     refuse(wanted["operation"], wanted["code"], times=int(wanted["times"]))
+    return 200, {}, json.dumps({"status": "ok"})
+
+
+def _take_scaling(request: Any, _url: str, _headers: Any) -> tuple[int, dict[str, str], str]:
+    """Serve `POST /moto-api/scale?by=1`: `scale` for those in another process."""
+    scale(int(request.args["by"]))
     return 200, {}, json.dumps({"status": "ok"})
 
 
@@ -249,13 +272,18 @@ def _clamping(register: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         target = register(self, namespace, r_id, *rest, **named)
         if namespace == "ecs":
-            _, cluster, name = r_id.split("/")
-            service = self.ecs_backend.describe_services(cluster, [name])[0][0]
-            wanted = min(max(service.desired_count, target.min_capacity), target.max_capacity)
-            if wanted != service.desired_count:
-                change = {"cluster": cluster, "service": name, "desired_count": wanted}
-                self.ecs_backend.update_service(change)
+            _keep_within_limits(target)
         return target
 
     register_and_clamp.clamps = True  # type: ignore[attr-defined]
     return register_and_clamp
+
+
+def _keep_within_limits(target: FakeScalableTarget, more: int = 0) -> None:
+    """Let a service run so many tasks more than are desired, but not beyond its limits."""
+    ecs = target.applicationautoscaling_backend.ecs_backend
+    _, cluster, name = target.resource_id.split("/")
+    service = ecs.describe_services(cluster, [name])[0][0]
+    wanted = min(max(service.desired_count + more, target.min_capacity or 0), target.max_capacity or 0)
+    if wanted != service.desired_count:
+        ecs.update_service({"cluster": cluster, "service": name, "desired_count": wanted})

@@ -9,6 +9,7 @@ __all__ = [
     "CONTAINER",
     "INSTANCE",
     "LOG_GROUPS",
+    "MIGRATOR",
     "POOL",
     "REGION",
     "WORKER",
@@ -31,5 +32,7 @@ INSTANCE = "arrakis-lab"
 CACHE = "arrakis-lab"
 APP = "arrakis_app"
 """The role that the deployed system creates sandboxes as."""
+MIGRATOR = "arrakis_migrator"
+"""The role that changes the control tables: it may what their owner may, and is no superuser."""
 POOL = "arrakis_worker"
 """The role that the worker's pool of connections logs in as."""

@@ -14,7 +14,7 @@ import psycopg
 import redis
 from psycopg.conninfo import make_conninfo
 
-from lab.names import APP
+from lab.names import APP, MIGRATOR
 
 __all__ = ["SCRIPT", "alter_table", "idle_in_transaction", "run_script"]
 
@@ -29,7 +29,7 @@ return counted
 """What blocks Redis: its argument says how often it counts. Of clocks, Redis 7.0 gives a script none that goes on."""
 
 _BUSY_SECONDS, _REST_SECONDS = 0.3, 0.05
-_PAUSE = 0.02
+_PAUSE, _PATIENCE = 0.02, 5.0
 _LIMIT = "SELECT count(*) FROM sandboxes WHERE owner = 'chani' AND status <> 'destroyed'"
 _COLUMN = "ALTER TABLE public.sandboxes ADD COLUMN region varchar(32)"
 _GUILD = "UPDATE sandbox_guild_mapping SET created_at = created_at WHERE guild_id = (SELECT min(guild_id) FROM sandbox_guild_mapping)"
@@ -62,23 +62,28 @@ def idle_in_transaction(url: str, ready: Callable[[], None]) -> None:
 def alter_table(url: str, ready: Callable[[], None]) -> None:
     """Leave an ALTER TABLE of the sandboxes' table open. Three wait: two for it, and one for one of those."""
     app = make_conninfo(url, user=APP)
+    threads = []
     queue = (
         ("arrakis-api", (_GUILD, "UPDATE sandboxes SET last_activity_at = now() WHERE status = 'running'")),
         ("arrakis-worker", (_GUILD,)),
         ("gaib", ("SELECT name, owner, status FROM sandboxes WHERE status = 'running'",)),
     )
     with (
-        psycopg.connect(url, application_name="psql") as holder,
+        psycopg.connect(make_conninfo(url, user=MIGRATOR), application_name="psql") as holder,
         psycopg.connect(url, autocommit=True) as onlooker,
     ):
         holder.execute(_COLUMN.encode())
         for waiting, (application, statements) in enumerate(queue, start=1):
-            threading.Thread(target=_run, args=(app, application, statements), daemon=True).start()
+            threads.append(threading.Thread(target=_run, args=(app, application, statements), daemon=True))
+            threads[-1].start()
             while _count(onlooker, _WAITING) < waiting:
                 time.sleep(_PAUSE)
         onlooker.close()
         ready()
         select.select([holder], [], [])
+        holder.close()  # somebody ended it
+    for thread in threads:  # they do what they came for
+        thread.join(_PATIENCE)
 
 
 def run_script(url: str, ready: Callable[[], None]) -> None:

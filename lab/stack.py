@@ -10,6 +10,7 @@ from inspect import signature
 from typing import Any
 from uuid import uuid4
 
+from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.ec2.models import ec2_backends
 from moto.ecs.models import ecs_backends
@@ -23,6 +24,7 @@ from lab.names import CACHE, CLEANUP, CLUSTER, CONTAINER, INSTANCE, LOG_GROUPS, 
 __all__ = ["lay_out"]
 
 _POSTGRES, _REDIS = 5432, 6379
+_FEWEST, _MOST = 1, 4  # tasks of the worker's service that autoscaling lets run
 
 
 def lay_out(environment: Mapping[str, str]) -> None:
@@ -101,6 +103,7 @@ def _tasks(network: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     )
     steady = f"(service {WORKER}) has reached a steady state."
     worker.events = [{"id": str(uuid4()), "createdAt": datetime.now(UTC), "message": steady}]
+    _watch_over_worker()
     events = events_backends[DEFAULT_ACCOUNT_ID][REGION]
     events.put_rule(CLEANUP, scheduled_expression="rate(15 minutes)", state="ENABLED")
     target = {
@@ -121,6 +124,23 @@ def _tasks(network: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         },
     }
     events.put_targets(CLEANUP, None, [target])
+
+
+def _watch_over_worker() -> None:
+    """Let autoscaling keep the worker's service within its limits."""
+    applicationautoscaling_backends[DEFAULT_ACCOUNT_ID][REGION].register_scalable_target(
+        "ecs",
+        f"service/{CLUSTER}/{WORKER}",
+        "ecs:service:DesiredCount",
+        min_capacity=_FEWEST,
+        max_capacity=_MOST,
+        role_arn=f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/arrakis-lab-autoscaling",
+        suspended_state={  # type: ignore[arg-type]
+            "DynamicScalingInSuspended": False,
+            "DynamicScalingOutSuspended": False,
+            "ScheduledScalingSuspended": False,
+        },
+    )
 
 
 def _container(family: str, name: str, environment: Mapping[str, str]) -> dict[str, Any]:

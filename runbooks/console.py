@@ -4,19 +4,22 @@ import json as jsonlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit as Stop
 
+from runbooks.options import number
+
 if TYPE_CHECKING:
+    from runbooks.engine.distributed import Coordinator
     from runbooks.engine.environment import Environment
     from runbooks.engine.model import Plan, Runbook
     from runbooks.engine.operate import Operator
+    from runbooks.reports.meter import Meter
 
-__all__ = ["Session", "asking", "calmly", "choice", "note", "number"]
+__all__ = ["Session", "asking", "calmly", "note"]
 
 _ENVIRONMENTS = Path(__file__).resolve().parent.parent / "environments"
 
@@ -27,6 +30,7 @@ class Session:
     def __init__(self, name: str, *, env: str, json: bool, timeout: str = "10", report: str = "") -> None:
         self.name, self.env, self.json, self.timeout, self.report = name, env, json, timeout, report
         self.environment: Environment | None = None
+        self._meter: Meter | None = None
 
     def diagnose(
         self,
@@ -36,33 +40,76 @@ class Session:
         yes: bool,
         max_targets: str,
         options: "Callable[[], dict[str, Any]]" = dict,
-        about: "Mapping[str, Any]" = MappingProxyType({}),
+        about: "Callable[[], dict[str, Any]]" = dict,
         trial: bool = False,
+        distributed: bool = False,
     ) -> None:
         """Diagnose and plan; with `apply` go on to apply the plan. `options` returns, or refuses, the runbook's own.
 
-        `about` is what the runbook is asked about; with `trial` it tries out for real what it can.
+        So does `about` what the runbook is asked about; with `trial` it tries out for real what it can. With `distributed` the plan
+        is handed over to workers.
         """
         from runbooks.reports import document, terminal
 
         def work() -> int:
-            limit, wanted = number("--max-targets", max_targets), options()
+            limit, asked, wanted = number("--max-targets", max_targets), about(), options()
             operator, procedure = self._operator(), runbook()
             tried = asking(yes) if trial else None
-            found = operator.diagnose(procedure, about=about, trial=tried, **wanted)
+            found = operator.diagnose(procedure, about=asked, trial=tried, **wanted)
             text = terminal.diagnosis(found, colour=not self.json and _colour(), width=_width())
             if not apply or found.plan is None:
                 self._print(text, document.diagnosed(found))
                 return int(found.exit)
             print(text, file=sys.stderr if self.json else sys.stdout)
-            outcome = operator.apply(found.plan, procedure, ask=asking(yes), max_targets=limit)
-            return self._finish(outcome)
+            plan, ask = found.plan, asking(yes)
+            if distributed:
+                return self._hand_over(
+                    operator,
+                    lambda boss: (boss.start(plan, procedure, ask=ask, max_targets=limit), procedure),
+                )
+            return self._finish(operator.apply(plan, procedure, ask=ask, max_targets=limit))
 
         self._run(work)
 
     def change(self, change: "Callable[[Operator], Any]") -> None:
         """Do something that changes the target, and print what became of it."""
         self._run(lambda: self._finish(change(self._operator())))
+
+    def hand_over(self, begin: "Callable[[Operator, Coordinator], tuple[str, Runbook]]") -> None:
+        """Have a run handed over to workers, follow it, and print what became of it. `begin` returns the run and its runbook."""
+
+        def work() -> int:
+            operator = self._operator()
+            return self._hand_over(operator, lambda coordinator: begin(operator, coordinator))
+
+        self._run(work)
+
+    def resume(
+        self, run: str, runbooks: "Callable[[], dict[str, Runbook]]", *, yes: bool, alone: bool
+    ) -> None:
+        """Take up a run, and print what became of it; one that was on the work queue is put there again, unless `alone`."""
+
+        def work() -> int:
+            from runbooks.engine.apply import plan_of
+            from runbooks.engine.distributed import distributed
+
+            operator, known, ask = self._operator(), runbooks(), asking(yes)
+            past = operator.records(run)
+            if alone or not distributed(past):
+                return self._finish(operator.resume(run, known, ask=ask))
+            runbook = known[plan_of(past).runbook]
+            return self._hand_over(operator, lambda boss: (boss.resume(run, known, ask=ask), runbook))
+
+        self._run(work)
+
+    def follow(self, run: "Callable[[Operator], str]") -> None:
+        """Follow a run until it is over, or Ctrl-C."""
+
+        def work() -> int:
+            operator = self._operator()
+            return self._follow(operator, run(operator))
+
+        self._run(work)
 
     def look(self, look: "Callable[[Operator], tuple[str, Any]]") -> None:
         """Print something of the journal."""
@@ -76,18 +123,20 @@ class Session:
 
     def job(self, job: "Callable[[Callable[[], Environment], str, float], int]") -> None:
         """Run a scheduled job, which does its own talking: it is given how to get the target, its name, a time-out in s."""
-        named = self.env or os.environ.get("ARRAKIS_ENV") or "custom"
-        self._run(lambda: int(job(self._resolved, named, self._seconds())))
+        self._run(lambda: int(job(self._resolved, self.named, self._seconds())))
+
+    @property
+    def named(self) -> str:
+        """Return the target's name, though it may not be there."""
+        return self.env or os.environ.get("ARRAKIS_ENV") or "custom"
 
     def _operator(self) -> "Operator":
         from runbooks.engine.operate import Operator
-        from runbooks.reports.terminal import progress
+        from runbooks.reports.meter import Meter
 
+        self._meter = Meter(note)
         return Operator(
-            self._resolved(),
-            timeout=self._seconds(),
-            progress=lambda result: note(progress(result)),
-            tell=note,
+            self._resolved(), timeout=self._seconds(), progress=self._meter, tell=self._meter.tell
         )
 
     def _seconds(self) -> int:
@@ -99,11 +148,34 @@ class Session:
         self.environment = resolve(self.env or None, os.environ, _ENVIRONMENTS, _state_dir())
         return self.environment
 
+    def _hand_over(self, operator: "Operator", begin: "Callable[[Coordinator], tuple[str, Runbook]]") -> int:
+        from runbooks.engine.distributed import Coordinator, work_queue
+        from runbooks.engine.environment import command
+
+        coordinator = Coordinator(operator, work_queue(operator.environment, timeout=self._seconds()))
+        run, runbook = begin(coordinator)
+        base = command(operator.environment)
+        note(f"Workers, on as many hosts as you like:  {base} cleanup-worker")
+        note(f"Ctrl-C ends the watching alone. From anywhere:  {base} mass-cleanup --watch {run}")
+        self._follow(operator, run)
+        return self._finish(coordinator.outcome(run, runbook))
+
+    def _follow(self, operator: "Operator", run: str) -> int:
+        from runbooks.engine.distributed import work_queue
+        from runbooks.engine.following import watch
+        from runbooks.reports.following import follow
+
+        queue = work_queue(operator.environment, timeout=self._seconds())
+        said = print if self.json and self.name == "watch" else note
+        return int(follow(watch(operator.sql, queue, run), as_json=said is print, say=said))
+
     def _finish(self, outcome: Any) -> int:
         from runbooks.engine.environment import command
         from runbooks.reports import document, terminal
 
         assert self.environment is not None
+        if self._meter:
+            self._meter.close()
         text = terminal.applied(
             outcome,
             lab=self.environment.lab,
@@ -127,12 +199,19 @@ class Session:
     def _run(self, work: Callable[[], int]) -> None:
         from runbooks.reports import document
 
+        def closing() -> int:
+            try:
+                return work()
+            finally:
+                if self._meter:
+                    self._meter.close()
+
         def failed(error: Any) -> None:
             if self.json:
                 name = self.environment.name if self.environment else None
                 print(jsonlib.dumps(document.failed(error, runbook=self.name, environment=name), indent=1))
 
-        calmly(work, failed=failed)
+        calmly(closing, failed=failed)
 
 
 def calmly(work: Callable[[], int | None], *, failed: Callable[[Any], None] = lambda _: None) -> None:
@@ -191,7 +270,9 @@ def asking(yes: bool) -> "Callable[[Environment, Plan, str], None]":
             return
         if not sys.stdin.isatty():
             why = "it cannot be undone or is production" if yes else "there is no terminal to ask on"
-            raise Refused(f"not confirmed: {why}", hint="run it in a terminal" if yes else "or say --yes")
+            raise Refused(
+                f"not confirmed: {why}", hint="run it in a terminal" + ("" if yes else ", or say --yes")
+            )
         for accepted in wanted or [("y", "yes")]:
             prompt = "Type " + " or ".join(map(repr, accepted)) + " to go on: " if wanted else "Apply? [y/N] "
             print(prompt, end="", file=sys.stderr, flush=True)
@@ -199,28 +280,6 @@ def asking(yes: bool) -> "Callable[[Environment, Plan, str], None]":
                 raise Refused("not confirmed by the operator", hint="nothing was changed")
 
     return ask
-
-
-def number(option: str, text: str) -> int | None:
-    """Read a number here, because invoke answers a malformed one with a traceback."""
-    from sandbox.errors import ArrakisError
-
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
-        raise ArrakisError(f"{option} takes a whole number above 0, not {text!r}", hint=f"say {option} 10")
-    return int(text)
-
-
-def choice(option: str, text: str, allowed: tuple[str, ...]) -> str:
-    """Return what was chosen. Raises ArrakisError for what is not among the allowed."""
-    from sandbox.errors import ArrakisError
-
-    if text not in allowed:
-        raise ArrakisError(
-            f"{option} takes {' or '.join(allowed)}, not {text!r}", hint=f"say {option} {allowed[0]}"
-        )
-    return text
 
 
 def _state_dir() -> Path:

@@ -4,6 +4,7 @@ Pure: facts in, findings out. Each names the command by which a person sees the 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,8 @@ from diagnostics.compute import Rule, Service, TaskRun
 from diagnostics.reach import Reach
 from diagnostics.servers import Access, Cache, Condition, Instance
 from diagnostics.stack import Stack
-from runbooks.engine.model import Finding, Resource, Severity
+from runbooks.engine.model import LEFT_ALONE, Finding, Resource, Severity
+from sandbox.errors import Unreachable
 from sandbox.facts import Fact, Unknown
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "reach_finding",
     "rule_finding",
     "service_finding",
+    "silence_once",
     "span",
     "tasks_finding",
     "unknown",
@@ -62,7 +65,7 @@ def left_alone(
 ) -> Finding:
     """Say why nothing is proposed for something; a reason that cannot be told is unknown."""
     return Finding(
-        check="left alone",
+        check=LEFT_ALONE,
         severity=Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING,
         summary=f"{what}: {reason}",
         resource=resource,
@@ -83,6 +86,25 @@ def unknown(check: str, fact: Unknown, *, source: str = "") -> Finding:
     )
 
 
+def silence_once(found: Sequence[Finding], asked: Mapping[str, Fact[Any]]) -> list[Finding]:
+    """Say once that a server gave no answer at all, with all that is not known for it; a refusal is for each to say.
+
+    `asked` has what it was asked, by the check that tells of it.
+    """
+    silent = [each for each in found if each.severity is Severity.UNKNOWN and _is_silent(asked, each.check)]
+    if len(silent) < 2:
+        return list(found)
+    first, *others = silent
+    told = f"{first.summary}; so nothing is known of {', '.join(each.check for each in others)}"
+    kept = [each for each in found if all(each is not other for other in others)]
+    return [replace(each, summary=told) if each is first else each for each in kept]
+
+
+def _is_silent(asked: Mapping[str, Fact[Any]], check: str) -> bool:
+    fact = asked.get(check)
+    return isinstance(fact, Unknown) and (fact.error is None or isinstance(fact.error, Unreachable))
+
+
 def alarm_finding(fact: Fact[Alarm | None], *, suffix: str, confirmed: bool, cleared: str) -> Finding:
     """Say how the alarm stands. One that fires over nothing found is as good as over: `cleared` says what it waits for."""
     if isinstance(fact, Unknown):
@@ -93,6 +115,8 @@ def alarm_finding(fact: Fact[Alarm | None], *, suffix: str, confirmed: bool, cle
         source = alarms.SEE_ALARM.format(name=suffix)
         return Finding(check="alarm", severity=Severity.WARNING, summary=summary, source=source)
     last = f"last value {alarm.points[-1][1]:g}" if alarm.points else f"blind: {alarm.metric} has no data"
+    if alarm.quiet:
+        last = f"no {alarm.metric} were counted: there were none, or nobody counts them"
     summary = f"alarm {alarm.name} is {alarm.state}: threshold {alarm.threshold:g}, {last}"
     severity = Severity.WARNING if alarm.blind else Severity.OK
     if alarm.state == "ALARM":
@@ -114,7 +138,7 @@ def alarm_finding(fact: Fact[Alarm | None], *, suffix: str, confirmed: bool, cle
 
 
 def _alarm_details(alarm: Alarm) -> list[str]:
-    if alarm.blind:
+    if alarm.blind or alarm.quiet:
         return [f"its metric should come from {alarm.publisher}"]
     if alarm.changes is None:
         return ["its history could not be read"]
@@ -243,6 +267,8 @@ def access_finding(name: str, fact: Fact[Access], groups: Sequence[str], *, prov
 def span(duration: timedelta) -> str:
     """Return a duration as a person says it."""
     minutes = int(duration.total_seconds() // 60)
+    if minutes < 2:
+        return f"{max(0, int(duration.total_seconds()))} s"
     if minutes < 120:
         return f"{minutes} min"
     hours = minutes / 60

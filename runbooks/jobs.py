@@ -9,24 +9,28 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from logging import Logger
 from typing import Any
+from uuid import UUID
 
 from runbooks import rb_sb_003
-from runbooks.engine.apply import Result
+from runbooks.engine import stops
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
 from runbooks.engine.lease import given_back
 from runbooks.engine.model import Action, Finding, Severity
 from runbooks.engine.operate import Operator
-from runbooks.engine.systems import Readers, readers, writers
+from runbooks.engine.systems import readers, writers
+from runbooks.engine.work import Result
+from runbooks.orphaned import evidence
+from runbooks.orphaned.proposals import propose as propose_quarantine
 from sandbox import metrics, registry
 from sandbox.cleanup import ACTOR, Job, Report
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError, Halted, Unreachable
 from sandbox.facts import Known, Unknown
 from sandbox.joblog import fields, logger
 from sandbox.ports import SqlReader
@@ -70,19 +74,25 @@ def _clean(
         environment=environment.name, database=write.sql.host, redis=write.keys.host, orphaned=orphaned
     )
     log.info("Starting sandbox cleanup job", extra=about)
-    job = Job(write.sql, write.keys, clock=_clock_of(write.sql), log=log)
-    reports.append(job.report)
-    try:
-        spared = _spared(write.sql, log)
-        report = job.run(spared=spared)
-    except Exception:
-        job.report.failed += 1
-        raise
+    clock = _clock_of(write.sql)
+    with stops.watching(write.sql) as watch:
+        job = Job(write.sql, write.keys, clock=clock, log=log, insist=watch.insist)
+        reports.append(job.report)
+        try:
+            watch.insist()
+            spared = _spared(write.sql, log)
+            report = job.run(spared=spared, kept=stops.marked(write.sql))
+        except Halted:
+            raise
+        except Exception:
+            job.report.failed += 1
+            raise
     put_away = Exit.HEALTHY
     if any(orphaned or each.placement.sandboxes for each in report.orphans or ()):
         put_away = Exit.PARTLY
         if spared is not None:
-            propose = partial(_proposal, orphaned=orphaned, spared=spared)
+            kept = stops.marked(write.sql)
+            propose = partial(_proposal, orphaned=orphaned, spared=spared, kept=kept)
             put_away = _put_away(environment, propose, log, timeout=timeout)
     if report.failed or report.keys_left:
         return Exit.PARTLY
@@ -146,7 +156,8 @@ def _put_away(environment: Environment, propose: Callable[..., Any], log: Logger
     What somebody uses is left alone and, for 72 h, what an operator gave back by an undo. Partly where something could
     not be put away, unknown where nobody can tell who uses it.
     """
-    runbook = replace(rb_sb_003.RUNBOOK, gather=_gather, propose=propose)
+    gather = partial(evidence.gather, brief=True)  # its role may read no alarms
+    runbook = replace(rb_sb_003.RUNBOOK, gather=gather, propose=propose)
     try:
         operator = Operator(environment, timeout=timeout, progress=partial(_tell, log), tell=log.info)
         found = operator.diagnose(runbook)
@@ -165,31 +176,25 @@ def _put_away(environment: Environment, propose: Callable[..., Any], log: Logger
     return Exit.HEALTHY if outcome.exit is Exit.HEALTHY else Exit.PARTLY
 
 
-def _tell(log: Logger, done: Result) -> None:
+def _tell(log: Logger, done: Result, *_: int) -> None:
     log.info("Quarantine", extra=fields(orphan=done.action.resource.id, reason=done.reason, phase=done.phase))
 
 
 def _proposal(
-    facts: rb_sb_003.Facts, *, orphaned: bool, spared: Collection[str]
+    facts: evidence.Facts, *, orphaned: bool, spared: Collection[str], kept: Collection[UUID]
 ) -> tuple[list[Action], list[Finding]]:
-    """Of what RB-SB-003 proposes, what destroyed sandboxes left, or all of it; nothing that was given back. Pure."""
-    actions, left = rb_sb_003.propose(facts)
-    seen = rb_sb_003.Orphans.of(facts)
-    explained = {where.name for _, where in (*seen.schemas, *seen.families) if where.sandboxes}
+    """Of what RB-SB-003 proposes, what destroyed sandboxes left, or all of it. Pure.
+
+    Nothing that was given back, and nothing of the sandboxes that are `kept`: an emergency stop marked them, and they may
+    come back.
+    """
+    actions, left = propose_quarantine(facts)
+    seen = evidence.Orphans.of(facts)
+    placed = [where for _, where in (*seen.schemas, *seen.families)]
+    explained = {where.name for where in placed if where.sandboxes}
+    held = {where.name for where in placed if any(row.id in kept for row in where.sandboxes)}
     chosen = [action for action in actions if orphaned or action.resource.id in explained]
-    return [action for action in chosen if action.resource.id not in spared], left
-
-
-def _gather(read: Readers, **more: Any) -> rb_sb_003.Facts:
-    """Gather without the alarm: the job acts on what it sees, and its role may read no alarms."""
-    return rb_sb_003.gather(replace(read, aws=_Unasked()), **more)
-
-
-class _Unasked:
-    """An account that is not looked at. Satisfies AwsReader."""
-
-    def read(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
-        raise ArrakisError(f"{service} is not asked by this job")
+    return [action for action in chosen if action.resource.id not in {*spared, *held}], left
 
 
 def _nobody(*_: Any) -> None:
@@ -217,6 +222,9 @@ def _guarded(log: Logger, work: Callable[[], Exit]) -> Exit:
     except Unreachable as error:
         log.critical("Job failed", extra=fields(error=error))
         return Exit.UNKNOWN
+    except Halted as error:
+        log.warning("Job halted", extra=fields(error=error))
+        return Exit.REFUSED
     except ArrakisError as error:
         log.critical("Job failed", extra=fields(error=error))
     except Exception as error:

@@ -13,6 +13,7 @@ from diagnostics.stack import Stack
 from runbooks.engine.model import Finding, Severity
 from runbooks.findings import span, unknown
 from sandbox.facts import Fact, Unknown
+from sandbox.text import counted
 
 __all__ = ["MISSED", "SEE_LOG", "log_findings", "runs_finding"]
 
@@ -69,7 +70,11 @@ def _coverage_finding(fact: Fact[LogReport], log_group: str) -> Finding:
     if isinstance(fact, Unknown):
         return unknown("log", fact, source=source)
     report = fact.value
-    kinds = f"{report.errors} errors of {len(report.groups)} kinds" if report.errors else "no errors"
+    kinds = (
+        f"{counted(report.errors, 'error')} of {counted(len(report.groups), 'kind')}"
+        if report.errors
+        else "no errors"
+    )
     return Finding(
         check="log",
         severity=Severity.OK if report.complete else Severity.UNKNOWN,

@@ -15,6 +15,7 @@ from runbooks.findings import unknown
 from runbooks.quarantined import GRACE, Quarantine, parked_keys, parked_schemas
 from runbooks.remedies import remedies
 from sandbox.facts import Known, Unknown, insist
+from sandbox.text import counted
 
 __all__ = ["RUNBOOK", "diagnose", "existing", "gather", "propose"]
 
@@ -36,7 +37,7 @@ def diagnose(seen: Quarantine) -> list[Finding]:
         findings.append(_finding(seen, Resource(kind="schema", id=schema.name), original, since))
     for family, keys, since in parked_keys(seen):
         resource = Resource(kind="keys", id=family.token)
-        findings.append(_finding(seen, resource, f"{keys} keys of sandbox:{family.token}", since))
+        findings.append(_finding(seen, resource, f"{counted(keys, 'key')} of sandbox:{family.token}", since))
     if not findings:
         findings.append(Finding(check="quarantine", severity=Severity.OK, summary="nothing is in quarantine"))
     return findings

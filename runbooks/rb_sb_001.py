@@ -31,6 +31,7 @@ from runbooks.remedies import remedies
 from sandbox.facts import Known
 from sandbox.limits import Limits
 from sandbox.model import Sandbox
+from sandbox.text import counted
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "gather", "outlook", "propose"]
 
@@ -193,7 +194,7 @@ def _count(database: Database, evidence: Evidence) -> Finding:
     return Finding(
         check="count",
         severity=Severity.CRITICAL if live > most else Severity.OK,
-        summary=f"{live} sandboxes are not destroyed; the alarm's threshold is {most:g}",
+        summary=f"{counted(live, 'sandbox is', 'sandboxes are')} not destroyed; the alarm's threshold is {most:g}",
         evidence={
             "statuses": dict(statuses),
             "ages": {name: ages[name] for name in _AGES if ages[name]},
@@ -235,7 +236,7 @@ def _over(database: Database, evidence: Evidence) -> Finding:
     return Finding(
         check="over",
         severity=Severity.WARNING,
-        summary=f"{len(late)} sandboxes are over and not cleaned up, for {span(min(late))} to {span(max(late))}{waiting}",
+        summary=f"{counted(len(late), 'sandbox is', 'sandboxes are')} over and not cleaned up, for {span(min(late))} to {span(max(late))}{waiting}",
         evidence={"details": names[:_SHOWN] + more, "sandboxes": [each.row.name for each in evidence.behind]},
         source=_SEE_OVER,
     )

@@ -21,8 +21,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from diagnostics.routes import Wrong
 from diagnostics.streams import SeenStream, Served
-from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity, Trial
+from runbooks.engine.work import Result
 from runbooks.findings import alarm_finding, left_alone
 from runbooks.remedies import remedies
 from runbooks.remedies.routing import CANARY, canary
@@ -35,12 +35,16 @@ from sandbox.errors import ArrakisError
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.model import ConsumerConfig, Status, StreamConfig
 from sandbox.streams import CHANGEABLE, as_plain, subject_of
-from sandbox.text import clean
+from sandbox.text import clean, counted
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "existing", "gather", "learn", "outlook", "propose", "try_canary"]
 
 ALARM = "sandbox-routing-errors"
 
+_AGAIN = (
+    "; it begins with the oldest message that its stream keeps (DeliverPolicy all, as the EventRouter makes its own):"
+    " what was handed out within the last five minutes is handed out again"
+)
 _CLEARED = "events are routed, so it clears within ten minutes"
 
 
@@ -62,7 +66,7 @@ def propose(evidence: Evidence) -> tuple[list[Action], list[Finding]]:
     wanted = [*_mend_streams(evidence), *_mend_consumers(evidence)]
     if not wanted:
         wanted += _restart(evidence)
-    wanted += [_delete(each) for each in wrong_routes(evidence)]
+    wanted += [_delete(each) for each in wrong_routes(evidence) if _is_asked_about(each, evidence)]
     actions = [replace(action, id=f"a{number}") for number, action in enumerate(wanted, 1)]
     return actions, _left_alone(evidence, actions)
 
@@ -143,13 +147,16 @@ def _mend_streams(evidence: Evidence) -> Iterator[Action]:
 
 def _mend_consumers(evidence: Evidence) -> Iterator[Action]:
     """Make those that are missing: the EventRouter makes its own only when it starts, and the workers' not at all."""
-    if isinstance(evidence.messaging, Known):
-        yield from (
-            _create(each.expected) for each in evidence.messaging.value.consumers if each.state is None
-        )
+    if not isinstance(evidence.messaging, Known):
+        return
+    seen = evidence.messaging.value
+    for each in seen.consumers:
+        if each.state is None:
+            again = _AGAIN if seen.stream(each.expected.stream).state else ""
+            yield _create(each.expected, again)
 
 
-def _create(config: StreamConfig | ConsumerConfig) -> Action:
+def _create(config: StreamConfig | ConsumerConfig, note: str = "") -> Action:
     kind = "stream" if isinstance(config, StreamConfig) else "consumer"
     return Action(
         id="",
@@ -157,7 +164,7 @@ def _create(config: StreamConfig | ConsumerConfig) -> Action:
         resource=Resource(kind=kind, id=config.name),
         before={},
         after={"config": as_plain(config)},
-        reason=f"{config.where} is missing",
+        reason=f"{config.where} is missing{note}",
         reversibility=Reversibility.REVERSIBLE,
     )
 
@@ -179,6 +186,15 @@ def _correct(each: SeenStream, evidence: Evidence) -> Action:
         reason="; ".join([*map(clean, differing), *filter(None, [lost])]),
         reversibility=Reversibility.IRREVERSIBLE if lost else Reversibility.REVERSIBLE,
     )
+
+
+def _is_asked_about(wrong: Wrong, evidence: Evidence) -> bool:
+    """Whether a route is of a guild that was asked about, or leads to the sandbox; all are, where nobody asked for one."""
+    way = evidence.way
+    if way is None:
+        return True
+    leads = way.whole and way.sandbox is not None and wrong.cached.value == str(way.sandbox.id)
+    return wrong.cached.guild in way.guilds or leads
 
 
 def _delete(wrong: Wrong) -> Action:
@@ -269,6 +285,13 @@ def _left_alone(evidence: Evidence, actions: list[Action]) -> list[Finding]:
                 )
                 for each in consumer.drift
             ]
+    if others := sum(not _is_asked_about(each, evidence) for each in wrong_routes(evidence)):
+        told.append(
+            (
+                f"the cached routes of {counted(others, 'other guild')}",
+                "nobody asked about them: rb-sb-004 without --guild or --sandbox proposes to delete them",
+            )
+        )
     return [left_alone(name, why) for name, why in told]
 
 

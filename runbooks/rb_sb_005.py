@@ -7,7 +7,7 @@ Looks at   connections against every limit, who has them, who is idle in a trans
            catalog; the logs of the API and the worker. With --probe a schema is really created and dropped, and timed.
 May change it ends sessions that are idle in a transaction for more than 10 minutes and keep others from something; grants
            exactly the right that is lacking; makes what is missing of the migration; enlarges the storage; takes away
-           sandboxes that are over, and what was in quarantine for more than 72 hours, where room is short.
+           sandboxes that are over, where room is short; what was in quarantine for more than 72 hours, where storage is full.
 Undo       a grant is revoked, and what was made of the migration is dropped while it is empty, by `invoke undo --run ID`. A
            session that was ended, storage that was enlarged and what was taken away stay so: that has to be typed.
 """
@@ -23,9 +23,9 @@ from runbooks.creation.evidence import ALARM, Facts, about_schemas, gather
 from runbooks.creation.headroom import room_findings
 from runbooks.creation.obstacles import SEE_TRIAL, confirmed_causes, held_span, storage_is_full
 from runbooks.creation.suspicions import judged, unsettled
-from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Phase, Resource, Runbook, Severity, Trial
-from runbooks.findings import alarm_finding, left_alone, reach_finding, unknown
+from runbooks.engine.work import Result
+from runbooks.findings import alarm_finding, left_alone, reach_finding, silence_once, unknown
 from runbooks.overdue import cleaning
 from runbooks.quarantined import purge_schemas
 from runbooks.remedies import remedies
@@ -34,10 +34,23 @@ from runbooks.remedies.sessions import Why, end_session
 from runbooks.remedies.storage import enlarge_storage, enlarged, settles_until
 from sandbox.errors import ArrakisError
 from sandbox.facts import Fact, Known, Unknown
+from sandbox.text import counted
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "existing", "gather", "outlook", "propose"]
 
 Proposed = tuple[list[Action], list[Finding]]
+
+_ASKED = {
+    "PostgreSQL": "postgres",
+    "rights": "rights",
+    "objects": "objects",
+    "database": "database",
+    "sizes": "sizes",
+    "dead rows": "dead",
+    "WAL": "wal",
+    "replication slots": "slots",
+    "vacuum": "holders",
+}  # what PostgreSQL is asked, by what is told of it
 
 _CLEARED = "schemas can be created by all that is seen, so it clears when its metric is next published"
 
@@ -46,7 +59,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Say why schemas cannot be created, how much room there is, and what is unknown. Pure."""
     causes = confirmed_causes(facts)
     failed = isinstance(facts.tried, Known) and facts.tried.value.phase is Phase.FAILED
-    return [
+    found = [
         *causes,
         alarm_finding(facts.alarm, suffix=ALARM, confirmed=bool(causes), cleared=_CLEARED),
         *_trial(facts),
@@ -57,6 +70,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         *_logs(facts.api, facts.stack.api_logs, facts),
         *_logs(facts.worker, facts.stack.worker_logs, facts),
     ]
+    return silence_once(found, {check: getattr(facts, name) for check, name in _ASKED.items()})
 
 
 def propose(facts: Facts) -> tuple[list[Action], list[Finding]]:
@@ -154,7 +168,7 @@ def _objects(facts: Facts, *, failing: bool) -> list[Finding]:
     if wrong:
         summary = f"{len(wrong)} of what the migration makes is missing or otherwise"
     elif texts:
-        summary += f"; {len(texts)} functions have a text of their own"
+        summary += f"; {counted(len(texts), 'function has', 'functions have')} another text"
     return [
         Finding(
             check="objects",
@@ -199,7 +213,7 @@ def _ending(facts: Facts) -> Proposed:
             actions.append(
                 end_session(
                     session,
-                    reason=f"idle in a transaction for {held_span([session], facts)}; {why}",
+                    reason=f"{session.who}, idle in a transaction for {held_span([session], facts)}; {why}",
                     why=Why.IDLE,
                 )
             )
@@ -270,12 +284,16 @@ def _enlarging(facts: Facts) -> Proposed:
 
 
 def _making_room(facts: Facts) -> Proposed:
-    """Sandboxes that are over, and schemas that were in quarantine for long enough, where room is short."""
+    """Sandboxes that are over, where room is short; schemas that were in quarantine for long enough, where storage is full."""
     if facts.overdue is None or facts.quarantine is None:
         return [], []
     if not (facts.short_of_connections or storage_is_full(facts)):
         return [], []
     actions, left = cleaning.propose(facts.overdue, runbook=RUNBOOK.name)
+    if not storage_is_full(
+        facts
+    ):  # nobody connects for what is in quarantine: dropping it gives no connection back
+        return actions, left
     if isinstance(lost := facts.quarantine.database, Unknown):
         left = [*left, _alone("what is in quarantine", f"cannot tell what that is: {lost.reason}")]
     return [*actions, *purge_schemas(facts.quarantine)], left

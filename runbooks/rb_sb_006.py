@@ -11,10 +11,11 @@ Undo       `invoke undo --run ID` drops an index that was made. New statistics l
            when it was ended or cancelled is lost: `end N` or `cancel N` has to be typed.
 """
 
+import shlex
 from dataclasses import replace
 
 from diagnostics import waiting
-from diagnostics.indexes import EXPECTED, SEE_INDEXES, TABLES, stands_for
+from diagnostics.indexes import EXPECTED, SEE_INDEXES, SEE_PROGRESS, TABLES, Expected, stands_for
 from diagnostics.latency import SEE_STATUS, Step, Timed
 from diagnostics.sessions import SEE_WAITING, Session
 from runbooks.engine.model import Action, Finding, Runbook, Severity
@@ -110,14 +111,25 @@ def _against(barrier: Barrier, evidence: Evidence) -> Action | str:
     why = _why(session, evidence)
     if why is None:
         return f"{who} nobody else waits for it: look whose it is, or end it by hand"
-    reason = f"it bars readers from {', '.join(barrier.tables)}"
+    reason = f"{session.who}: it bars readers from {', '.join(barrier.tables)}"
     if session.idle_in_transaction:
         return end_session(session, reason=reason, why=why)
     if session.state == "active":
-        return cancel_query(
-            session, reason=f"{reason}; if it does not stop, run this again to end it", why=why
-        )
+        return _against_work(session, reason=reason, evidence=evidence)
     return f"{who} it is neither at work nor idle in a transaction"
+
+
+def _against_work(session: Session, *, reason: str, evidence: Evidence) -> Action:
+    """Cancel what it runs; one whose very statement was cancelled before, in vain, is ended."""
+    if isinstance(evidence.unheeded, Unknown):
+        unsure = f"{reason}; whether it was cancelled before cannot be told: {evidence.unheeded.reason}"
+        return cancel_query(session, reason=unsure, why=Why.BLOCKING)
+    if found := next((each for each in evidence.unheeded.value if each.is_of(session)), None):
+        told = f"{reason}; run {found.run} cancelled its statement at {found.told_at:%H:%M:%S} UTC, and it runs on"
+        return end_session(session, reason=told, why=Why.UNHEEDED)
+    return cancel_query(
+        session, reason=f"{reason}; if that does not help, run this again to end it", why=Why.BLOCKING
+    )
 
 
 def _why(session: Session, evidence: Evidence) -> Why | None:
@@ -135,7 +147,9 @@ def _mended(evidence: Evidence) -> tuple[list[Action], list[Finding]]:
     found = evidence.indexes.value if isinstance(evidence.indexes, Known) else ()
     for expected, fault in lacking(evidence):
         index = stands_for(expected, found)
-        if expected.primary:
+        if busy := _being_made(expected, evidence):
+            left.append(_left(busy, source=SEE_PROGRESS))
+        elif expected.primary:
             left.append(
                 _left(f"{expected.name}, a primary key: foreign keys went with it", source=SEE_INDEXES)
             )
@@ -148,6 +162,20 @@ def _mended(evidence: Evidence) -> tuple[list[Action], list[Finding]]:
     for table, fault in misleading(evidence):
         actions.append(analyze_table(table, reason=fault.words if fault else "its statistics are stale"))
     return actions, left
+
+
+def _being_made(expected: Expected, evidence: Evidence) -> str | None:
+    """Say whether an index is being made on the same table: what looks left behind may be that, and two wait for each other."""
+    if isinstance(evidence.building, Unknown):
+        return f"cannot tell whether {expected.name} is being made just now: {evidence.building.reason}"
+    for each in evidence.building.value:
+        if each.table == expected.table:
+            which = each.index or "an index"
+            what = "it" if each.index == expected.name else f"{which} on its table"
+            return (
+                f"{expected.name}: session {each.pid} makes {what} at this moment ({each.told}): wait for it"
+            )
+    return None
 
 
 def _timed(evidence: Evidence) -> Finding:
@@ -173,10 +201,16 @@ def _timed(evidence: Evidence) -> Finding:
         evidence={
             "seconds": timed.seconds,
             "steps": {step.name: step.seconds for step in timed.steps},
-            "details": [_step(step, timed.seconds) for step in timed.steps],
+            "details": [*(_step(step, timed.seconds) for step in timed.steps), *_side_by_side(timed)],
         },
-        source=SEE_STATUS.format(name=timed.sandbox or "NAME"),
+        source=SEE_STATUS.format(name=shlex.quote(timed.sandbox or "NAME")),
     )
+
+
+def _side_by_side(timed: Timed) -> list[str]:
+    """Say why the steps take more than the whole, where they do."""
+    together = sum(step.seconds or 0.0 for step in timed.steps)
+    return ["all but the look-up are asked side by side"] if together > timed.seconds else []
 
 
 def _took(step: Step, timed: Timed) -> float:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sandbox import keyspace, registry, routes, schemas, teardown
-from sandbox.errors import ArrakisError, Blocked, Busy, Unreachable
+from sandbox.errors import ArrakisError, Blocked, Busy, Halted, Unreachable
 from sandbox.joblog import fields
 from sandbox.keyspace import Survey
 from sandbox.model import Sandbox, Status
@@ -68,26 +68,37 @@ class Job:
     """One run of the clean-up. `clock` returns the time, UTC."""
 
     def __init__(
-        self, database: SqlWriter, keys: KeyWriter, *, clock: Callable[[], datetime], log: logging.Logger
+        self,
+        database: SqlWriter,
+        keys: KeyWriter,
+        *,
+        clock: Callable[[], datetime],
+        log: logging.Logger,
+        insist: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the systems. Nothing is read before `run`."""
+        """Take the systems. Nothing is read before `run`. `insist` is called before each change, and raises to end the job."""
         self._database, self._keys, self._clock, self._log = database, keys, clock, log
+        self._insist = insist
         self.redis_answers = True
         self._passed_over = 0  # not due any more when their turn came, or taken by somebody else
         self.report = Report()
 
-    def run(self, *, spared: Collection[str] | None = ()) -> Report:
+    def run(self, *, spared: Collection[str] | None = (), kept: Collection[UUID] = ()) -> Report:
         """Clean up what is due; keys of these tokens, which an operator gave back, are not deleted (None: of any).
 
-        Raises Unreachable, Denied or Missing where the database cannot be read at all.
+        `kept` are destroyed sandboxes that may come back: nothing of theirs is touched, or reported as an orphan.
+        Raises Unreachable, Denied or Missing where the database cannot be read at all, Halted when it is to stop.
         """
         survey = self._survey()
-        seen = self._look(survey, spared)
+        seen = self._look(survey, spared, kept)
         self._log.info("Sandboxes due for cleanup", extra=fields(count=len(seen.due)))
         try:
             for start in range(0, len(seen.due), _BATCH):
                 self._clean(seen.due[start : start + _BATCH])
             self._finish(seen)
+        except Halted as error:
+            self._log.warning("Cleanup is halted", extra=fields(error=error))
+            raise
         except Unreachable as error:
             self.report.failed = max(1, len(seen.due) - self.report.cleaned - self._passed_over)
             self._log.critical("Database is gone: cleanup ends here", extra=fields(error=error))
@@ -103,18 +114,18 @@ class Job:
             self._lose_redis(error)
             return None
 
-    def _look(self, survey: Survey | None, spared: Collection[str] | None) -> _Seen:
+    def _look(self, survey: Survey | None, spared: Collection[str] | None, kept: Collection[UUID]) -> _Seen:
         families = survey.families if survey else {}
         with self._database.snapshot() as snapshot:
             names = schemas.names(snapshot)
             roster = registry.claimants(snapshot, schemas=names, tokens=families)
             due, mapped = due_at(snapshot, self._clock()), registry.mapped_destroyed(snapshot)
-            left = {row.id: row for row in registry.unfinished(snapshot)}
-        orphans = find_orphans(roster, names, families)
-        kept = {_owner(orphan) for orphan in orphans if spared is not None and orphan.token in spared}
+            left = {row.id: row for row in registry.unfinished(snapshot) if row.id not in kept}
+        orphans = [each for each in find_orphans(roster, names, families) if _owner(each) not in kept]
+        given_back = {_owner(orphan) for orphan in orphans if spared is not None and orphan.token in spared}
         present = {_owner(orphan) for orphan in orphans if orphan.kind == "keys"}
-        keyed = present & left.keys() - kept if spared is not None else set()
-        settled = kept | (left.keys() - present if survey else set())
+        keyed = present & left.keys() - given_back if spared is not None else set()
+        settled = given_back | (left.keys() - present if survey else set())
         if survey:
             self.report.orphans = [
                 each for each in orphans if each.kind == "schema" or _owner(each) not in keyed
@@ -123,18 +134,20 @@ class Job:
             due=due,
             keyed=[row for row in left.values() if row.id in keyed],
             settled=[row for row in left.values() if row.id in settled],
-            mapped=mapped,
+            mapped=[row for row in mapped if row.id not in kept],
         )
 
     def _clean(self, batch: Sequence[Sandbox]) -> None:
         condemned: list[Condemned] = []
         for row in batch:
             with self._isolated(row, "take"):
+                self._insist()
                 if taken := self._take(row):
                     condemned.append(taken)
         keys = self._clear(condemned)
         for each in condemned:
             with self._isolated(each.sandbox, "drop schema"):
+                self._insist()
                 razed = teardown.raze(
                     self._database, each, actor=ACTOR, at=self._clock(), keys_left=keys is None
                 )
@@ -164,7 +177,7 @@ class Job:
             self._passed_over += 1
             self._log.warning("Sandbox is held by somebody else", extra=fields(row, error=error))
             return None
-        if not due_at(transaction, self._clock(), id=row.id):
+        if not due_at(transaction, self._clock(), ids=[row.id]):
             self._passed_over += 1
             self._log.debug("Sandbox is not due any more", extra=fields(held, status=held.status))
             return None
@@ -195,15 +208,23 @@ class Job:
             self._insist_on_database(error)
             return None
         try:
-            return teardown.clear(self._keys, roster, condemned)
+            return teardown.clear(self._keys, roster, condemned, hold=self._holding)
+        except Halted:
+            raise
         except ArrakisError as error:
             self._lose_redis(error)
             return None
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        self._insist()
+        yield
 
     def _finish(self, seen: _Seen) -> None:
         """Take away what was left of destroyed sandboxes: mappings, and keys that are known to have been left."""
         for row in seen.mapped:
             with self._isolated(row, "end mappings"):
+                self._insist()
                 with self._database.transaction() as transaction:
                     registry.locked(transaction, id=row.id)
                     guilds = registry.guilds(transaction, row.id)
@@ -232,6 +253,8 @@ class Job:
         """Count and log what goes wrong with one sandbox, and go on; only a dead database ends the job."""
         try:
             yield
+        except Halted:
+            raise
         except ArrakisError as error:
             self.report.failed += 1
             self._log.error("Sandbox cleanup failed", extra=fields(row, step=step, error=error))
@@ -247,10 +270,10 @@ class Job:
         self._log.warning("Redis does not answer: keys are left for the next run", extra=fields(error=error))
 
 
-def due_at(snapshot: SqlSnapshot, now: datetime, *, id: UUID | None = None) -> list[Sandbox]:
-    """Return the sandboxes that are due for clean-up at a moment; of one alone, where its id is given."""
+def due_at(snapshot: SqlSnapshot, now: datetime, *, ids: Sequence[UUID] | None = None) -> list[Sandbox]:
+    """Return the sandboxes, of all or of these, that are due for clean-up at a moment."""
     return registry.due(
-        snapshot, now=now, stuck=now - _STUCK_AFTER, retry=now - _RETRY_AFTER, job=ACTOR, id=id
+        snapshot, now=now, stuck=now - _STUCK_AFTER, retry=now - _RETRY_AFTER, job=ACTOR, ids=ids
     )
 
 

@@ -6,31 +6,49 @@ that is left behind bounds a whole call; it is a daemon, because a thread pool w
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from sandbox.errors import Unreachable
+from sandbox.text import brief
 
-__all__ = ["within"]
+__all__ = ["beside", "within"]
 
 T = TypeVar("T")
 
 
 def within(seconds: float, call: Callable[[], T], what: str) -> T:
     """Return `call()`, or raise Unreachable after `seconds` with no answer. Whatever it raises is raised here."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+    running = _Running(call, f"within {what}")
+    running.thread.join(seconds)
+    if running.thread.is_alive():
+        raise Unreachable(f"{what} gave no answer within {brief(seconds)} s")
+    return running.result()
 
-    def run() -> None:
+
+def beside(call: Callable[[], T]) -> Callable[[], T]:
+    """Begin `call()` beside what follows; what is returned waits for its end, and returns or raises as it did."""
+    return _Running(call, "beside").result
+
+
+class _Running(Generic[T]):
+    """A call under way in a thread of its own."""
+
+    def __init__(self, call: Callable[[], T], name: str) -> None:
+        self._call = call
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        self.thread = threading.Thread(target=self._run, daemon=True, name=name)
+        self.thread.start()
+
+    def result(self) -> T:
+        """Wait for its end; return what it did, or raise it."""
+        self.thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
+
+    def _run(self) -> None:
         try:
-            results.append(call())
+            self._results.append(self._call())
         except BaseException as error:  # carried over to the caller's thread
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name=f"within {what}")
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise Unreachable(f"{what} gave no answer within {seconds:g} s")
-    if errors:
-        raise errors[0]
-    return results[0]
+            self._errors.append(error)

@@ -9,6 +9,7 @@ __all__ = [
     "Conflict",
     "Crowded",
     "Denied",
+    "Halted",
     "Missing",
     "SandboxCode",
     "SandboxError",
@@ -55,6 +56,10 @@ class Conflict(ArrakisError):
     def __init__(self, message: str, *, constraint: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.constraint = constraint
+
+
+class Halted(ArrakisError):
+    """We may not go on: somebody else has taken over, or said to stop. What is in hand is left as it is."""
 
 
 class SandboxCode(StrEnum):

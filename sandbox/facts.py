@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sandbox.errors import ArrakisError, Denied, Missing
+from sandbox.text import brief
 
 __all__ = ["Fact", "Known", "Unknown", "gather", "insist"]
 
@@ -61,5 +62,5 @@ def gather(probes: Mapping[str, Callable[[], Any]], *, deadline: float) -> dict[
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     done = dict(facts)
-    late = Unknown(f"no answer within {deadline:g} s", "is the server up? --timeout S waits longer")
+    late = Unknown(f"no answer within {brief(deadline)} s", "is the server up? --timeout S waits longer")
     return {name: done.get(name, late) for name in probes}

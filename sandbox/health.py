@@ -14,6 +14,7 @@ from sandbox.model import Sandbox, Status
 from sandbox.naming import schema_for
 from sandbox.ports import KeyReader, SqlReader, SqlSnapshot, StreamReader
 from sandbox.teardown import Belongings
+from sandbox.text import counted
 
 __all__ = ["DEADLINE", "Check", "Connection", "Health", "Level", "connection", "examine", "look_up"]
 
@@ -195,7 +196,7 @@ def _routes(keys: KeyReader, seen: Belongings) -> Check:
 def _keys(keys: KeyReader, seen: Belongings) -> Check:
     total = teardown.keys_of(keys, seen.roster, seen.sandbox)
     left = total and not seen.sandbox.live
-    message = f"{total} keys" + (" are left" if left else "")
+    message = counted(total, "key is left", "keys are left") if left else counted(total, "key")
     return Check(name="keys", level=Level.UNHEALTHY if left else Level.HEALTHY, message=message)
 
 

@@ -1,40 +1,31 @@
-"""Every change of one sandbox: create, register and unregister a guild, extend, expire, destroy.
+"""Every change of one sandbox but the last: create, register and unregister a guild, extend, expire.
 
 Each is one short transaction with its audit rows: all of it or nothing, so two operators cannot both win. Afterwards
 the cached routes that it made wrong are deleted; where Redis does not answer, the change stands and says so.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sandbox import registry, routes, teardown
-from sandbox.errors import ArrakisError, Blocked, Busy, SandboxCode, SandboxError, Unreachable
+from sandbox import registry, routes
+from sandbox.errors import ArrakisError, SandboxCode, SandboxError, Unreachable
 from sandbox.limits import Limits, check_guild, check_name, check_new_name, check_ttl
 from sandbox.model import Sandbox, Status
 from sandbox.naming import schema_for
 from sandbox.ports import KeyWriter, SqlTransaction, SqlWriter
-from sandbox.teardown import Condemned
 
 __all__ = [
     "Change",
-    "Destroyed",
     "Request",
-    "Tell",
-    "clean_up",
     "create",
-    "destroy",
     "expire",
     "extend",
     "register_guild",
     "unregister_guild",
 ]
-
-Tell = Callable[[str, Mapping[str, object]], None]
-"""Takes a step that was done, and what it did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +50,6 @@ class Change:
 
     sandbox: Sandbox
     changed: bool = True
-    unsettled: ArrakisError | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destroyed:
-    """What went with a sandbox. `unsettled` says why its keys are left for the clean-up job."""
-
-    sandbox: Sandbox
-    schemas: Sequence[str]
-    guilds: Sequence[str]
-    keys: int
     unsettled: ArrakisError | None = None
 
 
@@ -189,96 +169,6 @@ def expire(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: 
         row = registry.change_status(transaction, row, Status.EXPIRED, actor=actor, at=now)
         guilds = registry.guilds(transaction, row.id)
     return Change(sandbox=replace(row, expires_at=now), unsettled=routes.forget(keys, guilds))
-
-
-def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: datetime) -> Destroyed:
-    """Take a sandbox away: routes, keys, schemas, mappings. Safe to repeat and to take up after any step.
-
-    Redis being down leaves the keys to the clean-up job. Raises SandboxError: 004 not found, 006 a step failed; Blocked,
-    with nothing changed, where something elsewhere depends on its schema.
-    """
-    check_name(name)
-    hold = partial(registry.locked, name=name)
-    return _take_away(database, keys, hold, actor=actor, now=now, tell=_nobody)
-
-
-def clean_up(
-    database: SqlWriter,
-    keys: KeyWriter,
-    id: UUID,
-    *,
-    actor: str,
-    now: datetime,
-    insist: Callable[[SqlTransaction, Sandbox], None],
-    tell: Tell,
-) -> Destroyed:
-    """Take away a sandbox that is over, as `destroy` does; `tell` is called after each step, with what it did.
-
-    `insist` is called with its row held, before anything is changed, and raises where it must not go. Raises as `destroy`.
-    """
-
-    def hold(transaction: SqlTransaction) -> Sandbox:
-        row = registry.locked(transaction, id=id)
-        insist(transaction, row)
-        return row
-
-    return _take_away(database, keys, hold, actor=actor, now=now, tell=tell)
-
-
-def _take_away(
-    database: SqlWriter,
-    keys: KeyWriter,
-    hold: Callable[[SqlTransaction], Sandbox],
-    *,
-    actor: str,
-    now: datetime,
-    tell: Tell,
-) -> Destroyed:
-    with database.transaction() as transaction:
-        condemned = teardown.condemn(transaction, hold(transaction), actor=actor, at=now)
-        roster = registry.claimants(transaction, tokens=[str(condemned.sandbox.id)])
-        gone = not condemned.sandbox.live
-        left = gone and any(row.id == condemned.sandbox.id for row in registry.unfinished(transaction))
-    tell("condemned", {"status": condemned.sandbox.status.value, "guilds": len(condemned.guilds)})
-    unsettled, deleted = None, 0
-    try:
-        deleted = teardown.clear(keys, roster, [condemned]).get(condemned.sandbox.id, 0)
-    except ArrakisError as error:
-        unsettled = error
-        tell("keys left", {"error": error})
-    else:
-        tell("keys deleted", {"keys": deleted})
-    schemas = _raze(database, condemned, actor=actor, now=now, keys_left=unsettled is not None)
-    tell("schemas dropped", {"schemas": ",".join(schemas)})
-    if left and not unsettled:  # even if they are gone by themselves by now: nobody need look for them again
-        teardown.finish(database, condemned.sandbox, actor=actor)
-    gone_at = condemned.sandbox.destroyed_at or now
-    return Destroyed(
-        sandbox=replace(condemned.sandbox, status=Status.DESTROYED, destroyed_at=gone_at),
-        schemas=schemas,
-        guilds=condemned.guilds,
-        keys=deleted,
-        unsettled=unsettled,
-    )
-
-
-def _raze(
-    database: SqlWriter, condemned: Condemned, *, actor: str, now: datetime, keys_left: bool
-) -> Sequence[str]:
-    name = condemned.sandbox.name
-    try:
-        return teardown.raze(database, condemned, actor=actor, at=now, keys_left=keys_left).schemas
-    except Blocked as error:  # no refusal any more: its keys are gone
-        raise SandboxError(error.code, f"{name}: {error.reason}", hint=error.hint) from error
-    except SandboxError:
-        raise
-    except ArrakisError as error:
-        hint = error.hint if isinstance(error, Busy) else "repeat it: it takes up where it stopped"
-        raise SandboxError(SandboxCode.CLEANUP_FAILED, f"{name}: {error}", hint=hint) from error
-
-
-def _nobody(step: str, seen: Mapping[str, object]) -> None:
-    """Nobody is told."""
 
 
 def _row(request: Request) -> Sandbox:

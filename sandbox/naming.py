@@ -6,11 +6,14 @@ hex digits of it, or when it equals the row's `schema_name`.
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 __all__ = [
     "SCHEMA_PREFIX",
+    "Namesakes",
     "Quarantined",
     "family_of_key",
     "guild_of_route",
@@ -30,6 +33,7 @@ SCHEMA_PREFIX = "sandbox_"
 _NOT_IDS = frozenset({"route"})  # sandbox:route:{guild} is the route cache
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PLAIN = re.compile(r"[0-9a-f]{8,32}")
+_HEAD = 8  # digits that two spellings of one id have in common at least
 _STAMP = "%Y%m%d%H%M%S"
 _QUARANTINED = re.compile(r"quarantine_(\d{14})_(.+)", re.DOTALL)
 _PARKED = re.compile(rb"quarantine:(\d{14}):(.+)", re.DOTALL)
@@ -47,6 +51,25 @@ def same_sandbox(one: str, other: str) -> bool:
     """Whether two tokens may name the same sandbox: equal digits, or one the start of the other."""
     a, b = hex_of(one), hex_of(other)
     return a is not None and b is not None and (a.startswith(b) or b.startswith(a))
+
+
+class Namesakes:
+    """Tokens, indexed: those that may name the same sandbox as another one are found in constant time."""
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        """Index the tokens; what is no id has no namesake but itself."""
+        self._tokens = frozenset(tokens)
+        self._by_head: dict[str, list[str]] = defaultdict(list)
+        for token in sorted(self._tokens):
+            if digits := hex_of(token):
+                self._by_head[digits[:_HEAD]].append(token)
+
+    def of(self, token: str) -> list[str]:
+        """Return the tokens that are this one, or may name the same sandbox."""
+        digits = hex_of(token)
+        if digits is None:
+            return [token] if token in self._tokens else []
+        return [each for each in self._by_head.get(digits[:_HEAD], ()) if same_sandbox(each, token)]
 
 
 def token_of_schema(name: str) -> str | None:

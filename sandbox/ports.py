@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
@@ -19,7 +20,10 @@ __all__ = [
     "KeyServer",
     "KeyWriter",
     "LatencyEvent",
+    "Parcel",
     "PoolReader",
+    "QueueState",
+    "Reply",
     "SlowCommand",
     "SqlReader",
     "SqlSnapshot",
@@ -28,6 +32,7 @@ __all__ = [
     "StreamReader",
     "StreamWriter",
     "Subscription",
+    "WorkQueue",
 ]
 
 T = TypeVar("T")
@@ -57,6 +62,10 @@ class SqlReader(Protocol):
 
     def snapshot(self) -> AbstractContextManager[SqlSnapshot]:
         """Open one repeatable-read, read-only transaction. Raises Unreachable, Denied or Missing."""
+        ...
+
+    def keeping(self, connections: int) -> AbstractContextManager[None]:
+        """Keep so many connections open between transactions, until this ends: for whoever has many in a row."""
         ...
 
     @property
@@ -294,7 +303,10 @@ class AwsReader(Protocol):
     """An AWS account that can be looked at."""
 
     def read(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
-        """Call one reading operation. Raises Unreachable or Denied; ValueError if it is not a reading one."""
+        """Call one reading operation. Raises Unreachable, Denied or Missing; ValueError if it is not a reading one.
+
+        What the answer streams, such as an object of S3, is a file under `Body`: reading from it may raise Unreachable, too.
+        """
         ...
 
 
@@ -302,5 +314,83 @@ class AwsWriter(AwsReader, Protocol):
     """An AWS account that can be changed."""
 
     def write(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
-        """Call one operation that changes something. Raises Unreachable or Denied."""
+        """Call one operation that changes something. Raises Unreachable or Denied, Conflict where its condition does not hold."""
+        ...
+
+
+class Reply(Enum):
+    """What is said of work that was taken off a queue."""
+
+    DONE = "done"
+    AT_IT = "still at it"
+    GIVEN_BACK = "given back"
+    SET_ASIDE = "set aside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """Work that was taken off a queue: one action of a run, by its id; None where what lay there is no work of ours.
+
+    `delivered` is how often it was handed out, this time included. `receipt` is what an answer refers to.
+    """
+
+    action: str | None
+    delivered: int
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """A run's queue as it is now: how much waits, is in somebody's hand, and was handed out more than once.
+
+    What was given back counts as in hand until it is handed out again. Who takes work and says nothing for as long as `patience` is thought dead, and it is handed to another.
+    """
+
+    run: str
+    waiting: int
+    in_hand: int
+    again: int
+    patience: timedelta
+
+
+class WorkQueue(Protocol):
+    """Work for whoever takes it, on any host. Each run has a queue of its own, which holds an action at most once.
+
+    All raise Unreachable or Denied.
+    """
+
+    @property
+    def host(self) -> str:
+        """Where it is, without secrets."""
+        ...
+
+    def prepare(self, *, replicas: int) -> None:
+        """Make the place where all queues are, if it is missing. Raises ArrakisError where it is there and set up otherwise."""
+        ...
+
+    def open(self, run: str, *, patience: timedelta) -> None:
+        """Make a run's queue. One that is there stays as it is."""
+        ...
+
+    def put(self, run: str, actions: Sequence[str]) -> int:
+        """Lay out actions by their ids; return how many were not there yet. Raises Missing where nothing was prepared."""
+        ...
+
+    def queues(self) -> list[QueueState]:
+        """Return every run's queue, of every environment that shares the server."""
+        ...
+
+    def take(self, run: str, limit: int, *, wait: float) -> list[Parcel]:
+        """Take at most `limit` of what waits; where nothing does, wait so many seconds for one. Raises Missing without the queue."""
+        ...
+
+    def answer(self, parcels: Sequence[Parcel], reply: Reply, *, rest: timedelta = timedelta(0)) -> None:
+        """Say what became of work that was taken. An answer that is lost has the work handed out again.
+
+        What is given back is handed out again after a rest.
+        """
+        ...
+
+    def close(self, run: str) -> None:
+        """Take a run's queue away, with whatever is left on it. One that is gone is no error."""
         ...

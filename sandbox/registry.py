@@ -19,6 +19,7 @@ __all__ = [
     "Counts",
     "Identity",
     "audit",
+    "by_ids",
     "by_name",
     "change_status",
     "claimants",
@@ -35,6 +36,7 @@ __all__ = [
     "mapped_to",
     "not_found",
     "now",
+    "owned_schemas",
     "roster",
     "time_of",
     "unfinished",
@@ -148,6 +150,21 @@ def not_found(name: str) -> SandboxError:
     )
 
 
+def by_ids(snapshot: SqlSnapshot, ids: Sequence[UUID]) -> list[Sandbox]:
+    """Return the sandboxes of these ids, destroyed or not."""
+    return snapshot.rows("read/registry/by_ids", Sandbox, ids=list(ids))
+
+
+def owned_schemas(snapshot: SqlSnapshot, schemas: Sequence[str]) -> Mapping[UUID, list[str]]:
+    """Return, of each sandbox, those of these schemas that are its alone, under whichever naming."""
+    roster = claimants(snapshot, schemas=schemas)
+    owned: dict[UUID, list[str]] = defaultdict(list)
+    for name in schemas:
+        if owner := roster.place_schema(name).owner:
+            owned[owner.id].append(name)
+    return owned
+
+
 def listing(snapshot: SqlSnapshot, *, owner: str | None, statuses: Collection[Status]) -> list[Sandbox]:
     """Return the sandboxes of these statuses, the newest first; of one owner, or of everybody."""
     return snapshot.rows(
@@ -162,18 +179,26 @@ def due(
     stuck: datetime,
     retry: datetime,
     job: str,
-    id: UUID | None = None,
+    ids: Sequence[UUID] | None = None,
 ) -> list[Sandbox]:
     """Return the sandboxes whose time is over: past their end at `now`, or stuck with nothing recorded since `stuck`.
 
-    What was recorded last by the actor `job` is its own unfinished work, and due again after `retry`.
+    What was recorded last by the actor `job` is its own unfinished work, and due again after `retry`. Of all, or of these.
     """
-    return snapshot.rows("read/registry/due", Sandbox, now=now, stuck=stuck, retry=retry, job=job, id=id)
+    return snapshot.rows(
+        "read/registry/due",
+        Sandbox,
+        now=now,
+        stuck=stuck,
+        retry=retry,
+        job=job,
+        ids=None if ids is None else list(ids),
+    )
 
 
-def unfinished(snapshot: SqlSnapshot) -> list[Sandbox]:
-    """Return the destroyed sandboxes whose keys were left because Redis did not answer."""
-    return snapshot.rows("read/registry/unfinished", Sandbox)
+def unfinished(snapshot: SqlSnapshot, *, ids: Sequence[UUID] | None = None) -> list[Sandbox]:
+    """Return the destroyed sandboxes, of all or of these, whose keys were left because Redis did not answer."""
+    return snapshot.rows("read/registry/unfinished", Sandbox, ids=None if ids is None else list(ids))
 
 
 def mapped_destroyed(snapshot: SqlSnapshot) -> list[Sandbox]:

@@ -14,6 +14,7 @@ from sandbox.naming import SCHEMA_PREFIX
 from sandbox.orphans import Standing
 from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction, SqlWriter
 from sandbox.registry import claimants
+from sandbox.text import counted
 
 __all__ = [
     "Blocker",
@@ -34,6 +35,7 @@ __all__ = [
     "rename_orphan",
     "restore",
     "users",
+    "writes",
 ]
 
 Fence = Callable[[SqlTransaction], None]
@@ -41,7 +43,10 @@ Fence = Callable[[SqlTransaction], None]
 
 _AT_WORK = 2  # who may drop at once; a pool has to have one session more
 _GLANCE = 3.0  # seconds for the second look at what a drop would take along
-_AT_ONCE = 100  # schemas a statement; each costs a few index or sequential scans of small tables
+_AT_ONCE = 100  # schemas a statement: of some hundred more PostgreSQL reads all of pg_depend again for each
+_READ_AT_ONCE = (
+    50  # schemas a transaction whose rows are read: some 15 locks each, of a table that all sessions share
+)
 _UNTOUCHABLE = (SCHEMA_PREFIX, "pending_", "quarantine_", "runbooks")
 _CONTROL = ("sandboxes", "sandbox_guild_mapping", "sandbox_audit_log")
 
@@ -119,6 +124,12 @@ class _Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Writes:
+    name: str
+    writes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
     schema_name: str
     table_name: str
@@ -135,14 +146,20 @@ def names(snapshot: SqlSnapshot) -> list[str]:
     return [row.name for row in snapshot.rows("read/schemas/names", _Name)]
 
 
-def named(snapshot: SqlSnapshot, sandbox: Sandbox) -> list[str]:
-    """Return the schemas whose name starts like one of this sandbox, or is the one that its row names.
+def named(snapshot: SqlSnapshot, sandboxes: Sequence[Sandbox]) -> list[str]:
+    """Return the schemas whose name starts like one of these sandboxes, or is the one that its row names.
 
     Never one that is not named like a sandbox's, such as `public`, whatever the row says.
     """
-    start = f"{SCHEMA_PREFIX}{sandbox.hex[:8]}"
-    found = snapshot.rows("read/schemas/named", _Name, start=start, schema=sandbox.schema_name)
-    return [row.name for row in found]
+    starts = [f"{SCHEMA_PREFIX}{sandbox.hex[:8]}" for sandbox in sandboxes]
+    given = [sandbox.schema_name for sandbox in sandboxes if sandbox.schema_name]
+    return [row.name for row in snapshot.rows("read/schemas/named", _Name, starts=starts, schemas=given)]
+
+
+def writes(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, int]:
+    """Return how many rows were written in each of these schemas that exists; cheap, as no size is asked for."""
+    found = snapshot.rows("read/schemas/writes", _Writes, schemas=list(names))
+    return {row.name: row.writes for row in found}
 
 
 def not_ours(snapshot: SqlSnapshot, names: Sequence[str]) -> list[str]:
@@ -157,28 +174,33 @@ def users(snapshot: SqlSnapshot, names: Sequence[str], *, tag: str, recent: time
     """
     if hidden := snapshot.rows("read/schemas/hidden_sessions", _Hidden)[0].hidden:
         raise Denied(
-            f"PostgreSQL hides what {hidden} sessions run",
+            f"PostgreSQL hides what {counted(hidden, 'session runs', 'sessions run')}",
             hint="GRANT pg_read_all_stats to this role, to see who uses a schema",
         )
     return snapshot.rows("read/schemas/users", SchemaUser, schemas=list(names), tag=tag, recent=recent)
 
 
-def last_activity(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, datetime | None]:
-    """Return for each schema the newest moment in its rows' own time columns; None where nothing tells."""
-    found = snapshot.rows("read/schemas/timestamp_columns", _Column, schemas=list(names))
-    columns: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for column in found:
-        columns[column.schema_name].append((column.table_name, column.column_name))
+def last_activity(database: SqlReader, names: Sequence[str]) -> Mapping[str, datetime | None]:
+    """Return for each schema the newest moment in its rows' own time columns; None where nothing tells.
+
+    What is read stays locked until its transaction ends, so that each reads a few schemas only.
+    """
     newest: dict[str, datetime | None] = dict.fromkeys(names)
-    schemas = list(columns)
-    for start in range(0, len(schemas), _AT_ONCE):
-        newest.update(snapshot.newest({name: columns[name] for name in schemas[start : start + _AT_ONCE]}))
+    for start in range(0, len(names), _READ_AT_ONCE):
+        with database.snapshot() as snapshot:
+            newest.update(_newest(snapshot, names[start : start + _READ_AT_ONCE]))
     return newest
 
 
-def dependents(snapshot: SqlSnapshot, name: str) -> list[str]:
-    """Return the objects of other schemas that dropping this one would take with it."""
-    return [row.described for row in _dependents(snapshot, [name])]
+def dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, list[str]]:
+    """Return, of each of these schemas that has any, the objects elsewhere that dropping it would take along.
+
+    No definition is read, so that nobody's lock is waited for.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in _dependents(snapshot, names):
+        found[row.schema].append(row.described)
+    return found
 
 
 def blockers(snapshot: SqlSnapshot, names: Sequence[str]) -> list[Blocker]:
@@ -288,8 +310,19 @@ def restore(database: SqlWriter, quarantined: str, original: str, *, fence: Fenc
         transaction.rename_schema(quarantined, original)
 
 
+def _newest(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, datetime | None]:
+    columns: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for column in snapshot.rows("read/schemas/timestamp_columns", _Column, schemas=list(names)):
+        columns[column.schema_name].append((column.table_name, column.column_name))
+    return snapshot.newest(columns)
+
+
 def _dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> list[_Dependent]:
-    return snapshot.rows("read/schemas/dependents", _Dependent, schemas=list(names))
+    found: list[_Dependent] = []
+    for start in range(0, len(names), _AT_ONCE):
+        some = list(names[start : start + _AT_ONCE])
+        found += snapshot.rows("read/schemas/dependents", _Dependent, schemas=some)
+    return sorted(found, key=lambda row: -row.level)  # the deepest first, over all of them
 
 
 def _blocker(row: _Dependent, definition: str) -> Blocker:

@@ -37,6 +37,7 @@ __all__ = [
     "subject_of",
     "subjects_of",
     "takes",
+    "token_of",
 ]
 
 Config = StreamConfig | ConsumerConfig
@@ -54,7 +55,13 @@ def listeners(subscriptions: Iterable[Subscription], token: str) -> list[str]:
 
     Ids are compared by their digits, and a shorter one with the start of a longer one.
     """
-    return sorted({item.client for item in subscriptions if same_sandbox(_token_of(item.subject), token)})
+    return sorted({item.client for item in subscriptions if same_sandbox(token_of(item.subject), token)})
+
+
+def token_of(subject: str) -> str:
+    """Return the id in a sandbox's subject; empty for any other subject."""
+    parts = subject.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "sandbox" else ""
 
 
 class Condition(StrEnum):
@@ -288,8 +295,3 @@ def _problem(event_type: str) -> str:
     if any(sign in event_type for sign in " *>") or not event_type.isprintable():
         return "spaces, * and > do not belong in it"
     return ""
-
-
-def _token_of(subject: str) -> str:
-    parts = subject.split(".")
-    return parts[1] if len(parts) > 1 and parts[0] == "sandbox" else ""

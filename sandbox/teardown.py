@@ -11,16 +11,20 @@ audit row says that its keys were left.
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from sandbox import keyspace, registry, routes, schemas
 from sandbox.errors import Crowded, SandboxCode, SandboxError
+from sandbox.keyspace import Hold
 from sandbox.model import Sandbox, Status, way_to_destroying
 from sandbox.naming import same_sandbox
 from sandbox.orphans import Roster
 from sandbox.ports import KeyReader, KeyWriter, SqlSnapshot, SqlTransaction, SqlWriter
+from sandbox.schemas import Fence
 
 __all__ = [
     "Belongings",
@@ -65,7 +69,7 @@ class Razed:
 
 def belongings(snapshot: SqlSnapshot, row: Sandbox) -> Belongings:
     """Return what a sandbox has in the database."""
-    names = schemas.named(snapshot, row)
+    names = schemas.named(snapshot, [row])
     roster = registry.claimants(snapshot, schemas=names, tokens=[str(row.id)])
     mine = [name for name in names if (owner := roster.place_schema(name).owner) and owner.id == row.id]
     return Belongings(sandbox=row, guilds=registry.guilds(snapshot, row.id), schemas=mine, roster=roster)
@@ -87,19 +91,22 @@ def condemn(transaction: SqlTransaction, row: Sandbox, *, actor: str, at: dateti
     return Condemned(sandbox=row, guilds=tuple(found.guilds))
 
 
-def clear(keys: KeyWriter, roster: Roster, condemned: Sequence[Condemned]) -> Mapping[UUID, int]:
-    """Delete the cached routes and the keys of all of these; return how many keys each had.
+def clear(
+    keys: KeyWriter, roster: Roster, condemned: Sequence[Condemned], *, hold: Hold = nullcontext
+) -> Mapping[UUID, int]:
+    """Delete the cached routes and the keys of all of these; return how many keys each had. Each batch within `hold()`.
 
     Keys that another sandbox could own as well are left alone. Raises Unreachable or Denied, with part of it done.
     """
-    keys.unlink([routes.key_of(guild) for each in condemned for guild in each.guilds])
+    with hold():
+        keys.unlink([routes.key_of(guild) for each in condemned for guild in each.guilds])
     mine = {each.sandbox.id for each in condemned}
 
     def owner(token: str) -> UUID | None:
         found = _owner_of_keys(roster, token)
         return found if found in mine else None
 
-    return keyspace.delete_families(keys, owner)
+    return keyspace.delete_families(keys, owner, hold=hold)
 
 
 def keys_of(keys: KeyReader, roster: Roster, row: Sandbox) -> int:
@@ -109,23 +116,33 @@ def keys_of(keys: KeyReader, roster: Roster, row: Sandbox) -> int:
 
 
 def raze(
-    database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime, keys_left: bool = False
+    database: SqlWriter,
+    condemned: Condemned,
+    *,
+    actor: str,
+    at: datetime,
+    keys_left: bool = False,
+    fence: Fence = lambda _: None,
 ) -> Razed:
     """Drop the sandbox's schemas, end its mappings, mark it destroyed; with `keys_left` its audit row says so.
 
     Raises Blocked where an object elsewhere has come to depend on a schema, Busy where one is in use; Crowded, a Busy, where
     no turn came in some 10 s.
     """
+    once = partial(_raze, database, condemned, actor=actor, at=at, keys_left=keys_left, fence=fence)
     for _ in range(_TRIES - 1):
         try:
-            return _raze(database, condemned, actor=actor, at=at, keys_left=keys_left)
+            return once()
         except Crowded:  # several may wait for each other: they must not try again together
             time.sleep(random.uniform(0.05, 0.3))
-    return _raze(database, condemned, actor=actor, at=at, keys_left=keys_left)
+    return once()
 
 
-def _raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime, keys_left: bool) -> Razed:
+def _raze(
+    database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime, keys_left: bool, fence: Fence
+) -> Razed:
     with database.transaction() as transaction:
+        fence(transaction)
         row = registry.locked(transaction, id=condemned.sandbox.id)
         if row.status not in (Status.DESTROYING, Status.DESTROYED):
             raise SandboxError(
@@ -153,9 +170,10 @@ def _raze(database: SqlWriter, condemned: Condemned, *, actor: str, at: datetime
     return Razed(schemas=found.schemas, ended=ended)
 
 
-def finish(database: SqlWriter, row: Sandbox, *, actor: str) -> None:
+def finish(database: SqlWriter, row: Sandbox, *, actor: str, fence: Fence = lambda _: None) -> None:
     """Write down that keys of a destroyed sandbox, which were left, are to be deleted no more."""
     with database.transaction() as transaction:
+        fence(transaction)
         registry.audit(transaction, row.id, "sandbox_destroyed", actor=actor, details={"keysLeft": False})
 
 

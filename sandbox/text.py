@@ -1,6 +1,16 @@
-"""Text that others wrote, made fit for a terminal. Pure."""
+"""Text for a terminal: what others wrote made fit for it, and numbers as a person says them. Pure."""
 
-__all__ = ["clean"]
+__all__ = ["brief", "clean", "counted", "size"]
+
+
+def brief(number: float) -> str:
+    """Return a number with no more digits than a person reads: 5.49997 is 5.5."""
+    return f"{round(number, 1) if number >= 1 else number:g}"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with what is counted, of which there may be one: 1 key, 3 keys; 1 session waits, 2 sessions wait."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def clean(value: object) -> str:
@@ -8,3 +18,12 @@ def clean(value: object) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value)
     )
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as a person reads it, in powers of 1024."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"

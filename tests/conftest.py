@@ -26,6 +26,14 @@ def suffering(lab: control.Lab, incident: str) -> Iterator[control.Lab]:
         control.relieve(lab, incident)
 
 
+def follow(lab: control.Lab, incident: str) -> control.Lab:
+    """Lay out an incident in a lab that others were in; of what a failed test has left of those it is relieved first."""
+    for left in lab.incidents:
+        if left != incident and left not in lab.relieved:
+            lab = control.relieve(lab, left)
+    return control.lay_out(lab, incident)
+
+
 @pytest.fixture(scope="module")
 def start_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLab]:
     """Return how to start labs; they end with the module."""

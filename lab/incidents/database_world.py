@@ -11,13 +11,14 @@ from typing import Any
 
 import psycopg
 import redis
+from psycopg import sql
 
 from lab.incidents import gauges, keys, registry, streams
 from lab.incidents.cloud import Account
 from lab.incidents.stage import Stage, side_by_side
 from lab.incidents.telemetry import Line, Lines, Series, pino, plain, traffic
 from lab.incidents.world import Sandbox, World
-from lab.names import APP, POOL
+from lab.names import APP, MIGRATOR, POOL
 from sandbox.naming import schema_for
 
 __all__ = ["APP_CONNECTIONS", "build", "grant", "lay_out", "prove_indexes"]
@@ -34,6 +35,7 @@ _SEED = 5
 _ROLES = f"""
     CREATE ROLE {APP} LOGIN CONNECTION LIMIT {APP_CONNECTIONS};
     CREATE ROLE {POOL} LOGIN;
+    CREATE ROLE {MIGRATOR} LOGIN;
 """
 _RIGHTS = f"""
     GRANT CONNECT, CREATE ON DATABASE arrakis TO {APP};
@@ -115,6 +117,8 @@ def prove_indexes(connection: psycopg.Connection[Any]) -> None:
 def _database(url: str, world: World) -> None:
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
         connection.execute(_ROLES.encode())
+        owner, migrator = sql.Identifier(connection.info.user), sql.Identifier(MIGRATOR)
+        connection.execute(sql.SQL("GRANT {} TO {}").format(owner, migrator))
         registry.lay_out(url, world)
         grant(connection)
         connection.execute(_OWN.encode())

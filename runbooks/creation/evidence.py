@@ -28,8 +28,8 @@ from diagnostics.stack import Stack
 from diagnostics.storage import Catalog, DeadRows, Holder, Size, Slot, Wal
 from diagnostics.waiting import Tree
 from runbooks import quarantined
-from runbooks.engine.apply import Result
 from runbooks.engine.systems import Readers
+from runbooks.engine.work import Result
 from runbooks.overdue import evidence as overdue
 from runbooks.overdue.evidence import Evidence
 from runbooks.probing import FEW_CONNECTIONS
@@ -48,6 +48,9 @@ WINDOW = timedelta(hours=6)
 """How far back logs and metrics are read."""
 
 _DAY = timedelta(days=1)  # over which the storage's trend is drawn
+_PATIENCE = timedelta(
+    seconds=2
+)  # for as long as a transaction may keep others waiting before it is more than work
 _OURS = re.compile(
     r"create (?:sandbox )?schema|schema (?:existence|stats)|list sandbox schemas|create_sandbox_schema"
     r"|Sandbox creation failed|SANDBOX_005|schema not found",
@@ -156,9 +159,15 @@ class Facts:
 
     @property
     def blocking(self) -> tuple[Tree, ...]:
-        """Who keeps those waiting that work on sandboxes, or on what creating one takes."""
-        sessions = self.database.value.sessions if isinstance(self.database, Known) else ()
-        return tuple(tree for tree in waiting.trees(sessions) if any(map(_concerned, _below(tree))))
+        """Who keeps those waiting that work on sandboxes, or on what creating one takes, for longer than work takes."""
+        if not isinstance(self.database, Known):
+            return ()
+        seen = self.database.value
+        return tuple(
+            tree
+            for tree in waiting.trees(seen.sessions)
+            if any(map(_concerned, _below(tree))) and not _at_work(tree, seen.now)
+        )
 
     @property
     def lacking(self) -> tuple[Right, ...]:
@@ -300,6 +309,12 @@ def _below(tree: Tree) -> Iterator[Session]:
         if waiter.session is not None:
             yield waiter.session
         yield from _below(waiter)
+
+
+def _at_work(tree: Tree, now: datetime) -> bool:
+    """Whether a transaction has only just begun: that others wait for it for a moment is how locks work."""
+    since = tree.session.transaction_since if tree.session else None
+    return since is not None and now - since < _PATIENCE
 
 
 def _concerned(session: Session) -> bool:

@@ -14,6 +14,7 @@ from runbooks.engine.model import Finding, Severity
 from runbooks.findings import instance_finding, span, unknown
 from runbooks.probing import Answer, by_lock_table, part
 from sandbox.facts import Fact, Known, Unknown
+from sandbox.text import counted
 
 __all__ = ["room_findings"]
 
@@ -65,10 +66,14 @@ def _connections(facts: Facts) -> list[Finding]:
     details += [
         f"{each.kind} {each.name}: {each.used} of {each.most} that it may have" for each in seen.quotas
     ]
+    hidden = sum(each.state == "?" and not each.superuser for each in facts.database.value.sessions)
+    if hidden:
+        details.append(f"whether {hidden} of them are idle is hidden from this role: GRANT pg_read_all_stats")
+    unsure = Severity.UNKNOWN if hidden else Severity.OK
     return [
         Finding(
             check="connections",
-            severity=Severity.WARNING if facts.short_of_connections else Severity.OK,
+            severity=Severity.WARNING if facts.short_of_connections else unsure,
             summary=f"{seen.used} of {seen.limit} connections are used, {seen.reserved} are kept for superusers",
             evidence={"details": details, "used": seen.used, "limit": seen.limit},
             source=SEE_CONNECTIONS,
@@ -92,7 +97,7 @@ def _idle(facts: Facts) -> list[Finding]:
         Finding(
             check="idle in transaction",
             severity=Severity.WARNING if in_the_way else Severity.OK,
-            summary=f"{len(facts.idle)} sessions are idle in a transaction for more than 10 minutes",
+            summary=f"{counted(len(facts.idle), 'session is', 'sessions are')} idle in a transaction for more than 10 minutes",
             evidence={"details": details, "pids": [each.pid for each in facts.idle]},
             source=SEE_SESSION.format(pid=facts.idle[0].pid),
         )
@@ -111,7 +116,7 @@ def _pooler(facts: Facts) -> Finding:
     return Finding(
         check="PgBouncer",
         severity=Severity.WARNING if seen.full or facts.exhausted_pools else Severity.OK,
-        summary=f"PgBouncer: {clients}, {waiting} wait for a connection, {len(seen.pools)} pools",
+        summary=f"PgBouncer: {clients}, {waiting} wait for a connection, {counted(len(seen.pools), 'pool')}",
         evidence={"details": [_pool(pool) for pool in seen.pools[:_SHOWN]]},
         source=SEE_POOLS,
     )
@@ -125,7 +130,7 @@ def _pool(pool: Pool) -> str:
     )
     size = f" of {pool.size}" if pool.size else ""
     return (
-        f"{pool.user} on {pool.database} ({pool.mode}): {pool.clients} clients{waiting}; "
+        f"{pool.user} on {pool.database} ({pool.mode}): {counted(pool.clients, 'client')}{waiting}; "
         f"{pool.busy} busy and {pool.idle} idle{size} connections"
     )
 
@@ -145,6 +150,7 @@ def _trend(facts: Facts) -> list[Finding]:
         told += "; at this pace it does not run out"
     elif end <= facts.now:
         told += "; it has run out"
+        severity = Severity.WARNING
     else:
         told += f"; at this pace it runs out on {end:%Y-%m-%d}, in {span(end - facts.now)}"
         severity = Severity.WARNING if end - facts.now < _SOON else Severity.OK

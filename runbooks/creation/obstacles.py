@@ -5,6 +5,7 @@ pool's queue, and sessions idle in a transaction may explain both. Missing objec
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from diagnostics import causes
@@ -23,7 +24,9 @@ from runbooks.engine.model import Finding, Phase, Severity
 from runbooks.findings import cause, span
 from runbooks.logged import SEE_LOG
 from runbooks.probing import Answer, part
+from runbooks.remedies.storage import enlarged, settles_until
 from sandbox.facts import Known
+from sandbox.text import counted
 
 __all__ = ["SEE_TRIAL", "confirmed_causes", "held_span", "storage_is_full"]
 
@@ -44,6 +47,8 @@ def confirmed_causes(facts: Facts) -> list[Finding]:
     found: list[Obstacle] = [(Probe.POSTGRES, finding) for finding in dead]
     for look in (_read_only, _storage, _connections, _pools, _blocked, _missing, _denied, _lock_table):
         found += look(facts)
+    if isinstance(facts.instance, Known) and facts.instance.value.status == "storage-full":
+        found.sort(key=lambda obstacle: obstacle[0] is not Probe.DISK)  # RDS stops the server for it
     found = _tried(facts, {probe for probe, _ in found}) + found
     return [finding for _, finding in found] or _not_found(facts)
 
@@ -81,11 +86,22 @@ def _storage(facts: Facts) -> list[Obstacle]:
     if not storage_is_full(facts) or not isinstance(facts.instance, Known):
         return []
     seen = facts.instance.value
-    left = f"{(seen.storage_left or 0) / 2**30:.1f} of {seen.storage_gib} GiB are left"
+    left = f"{seen.status}, and how much of {seen.storage_gib} GiB is left is not known"
+    if seen.storage_left is not None:
+        left = f"{seen.storage_left / 2**30:.1f} of {seen.storage_gib} GiB are left"
     sizes = facts.sizes.value if isinstance(facts.sizes, Known) else ()
     details = [f"{size.name} takes {size.bytes / 2**20:.1f} MiB" for size in sizes[:_SHOWN]]
     source = SEE_INSTANCE.format(identifier=seen.identifier)
-    return [(Probe.DISK, cause(f"the database's storage is full: {left}", details=details, source=source))]
+    found = cause(f"the database's storage is full: {left}", details=details, source=source)
+    until = settles_until(seen)
+    if seen.storage_left is not None and not seen.pending_gib and not (until and until > facts.now):
+        by_hand = [
+            "where PostgreSQL takes no writes, no run can be begun: then by hand, for good",
+            f"aws rds modify-db-instance --db-instance-identifier {seen.identifier} "
+            f"--allocated-storage {enlarged(seen.storage_gib, seen.storage_left)} --apply-immediately",
+        ]
+        found = replace(found, evidence={**found.evidence, "drawn": by_hand})
+    return [(Probe.DISK, found)]
 
 
 def _connections(facts: Facts) -> list[Obstacle]:
@@ -105,6 +121,9 @@ def _connections(facts: Facts) -> list[Obstacle]:
     if not idle and groups:
         most = groups[0].application or groups[0].user
         details.append(f"{most} has the most: does it give its connections back?")
+        details.append(
+            f"none is ended from here, as a pool opens them anew: restart {most}, which frees them"
+        )
     return [
         (
             Probe.CONNECTIONS,
@@ -128,7 +147,7 @@ def _pools(facts: Facts) -> list[Obstacle]:
         size = f" of {pool.size}" if pool.size else ""
         what = (
             f"PgBouncer's pool of {pool.user} on {pool.database} is used up: {pool.busy}{size} connections are busy, "
-            f"{pool.waiting} clients wait, the first for {pool.longest_wait.total_seconds():.0f} s"
+            f"{counted(pool.waiting, 'client waits', 'clients wait')}, the first for {pool.longest_wait.total_seconds():.0f} s"
         )
         if idle:
             what += f"; {len(idle)} are idle in a transaction, for {held_span(idle, facts)}"
@@ -151,7 +170,7 @@ def _blocked(facts: Facts) -> list[Obstacle]:
                 f"it ran: {session.query}",
                 f"ask {session.user} first; rb-sb-006 draws who waits, and ends it",
             ]
-        others = f"{tree.behind} others wait" if tree.behind > 1 else "1 other waits"
+        others = counted(tree.behind, "other waits", "others wait")
         what = f"{who} holds what {others} for"
         found.append((Probe.LOCKS, cause(what, details=details, source=SEE_WAITING)))
     return found
@@ -210,7 +229,7 @@ def _not_found(facts: Facts) -> list[Finding]:
     if not left:
         return []
     count = sum(group.count for group in left)
-    summary = f"cause not found: {count} errors were logged, and nothing seen here says why; --probe tries it for real"
+    summary = f"cause not found: {counted(count, 'error was', 'errors were')} logged, and nothing seen here says why; --probe tries it for real"
     source = SEE_LOG.format(name=facts.stack.api_logs)
     return [Finding(check="cause", severity=Severity.WARNING, summary=summary, source=source)]
 

@@ -1,64 +1,61 @@
 """Applying a plan, taking up an interrupted run, and undoing one: three ways through the same gate."""
 
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from runbooks.engine.errors import Exit, LeaseHeld, PlanError, Refused
+from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
-from runbooks.engine.model import (
-    Action,
-    Finding,
-    Observation,
-    Phase,
-    Plan,
-    Remedy,
-    Reversibility,
-    State,
-)
+from runbooks.engine.model import Action, Finding, Pace, Phase, Plan, Remedy, Reversibility
 from runbooks.engine.plan import as_json, from_json, seal
+from runbooks.engine.work import UNDO, Result, Work
 from sandbox.errors import ArrakisError
 
-__all__ = ["Outcome", "Result", "execute", "inverse_actions", "plan_of", "started"]
+__all__ = [
+    "Outcome",
+    "Progress",
+    "execute",
+    "inverse_actions",
+    "plan_of",
+    "remembered",
+    "started",
+    "wait_for",
+]
 
-_UNDO = "undo "
 _ENDED = (Phase.DONE, Phase.SKIPPED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What became of one action; phase None: it was not reached. `settled`: the target is as it should be.
-
-    `evidence` is what was seen of the target after it was done.
-    """
-
-    action: Action
-    phase: Phase | None
-    reason: str
-    settled: bool = False
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+_GLANCE = 0.05  # seconds between two looks at whether all have ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a run, and what was found when its runbook looked once more."""
+    """What became of a run, and what was found when its runbook looked once more.
+
+    `left` is what should have been in the plan and could not be, where that makes a run one of a part.
+    """
 
     run: str
     plan: Plan
     results: tuple[Result, ...]
     outlook: tuple[Finding, ...] = ()
+    left: tuple[Finding, ...] = ()
 
     @property
     def exit(self) -> Exit:
         """0 when every target is as it should be, 5 when some are, 4 when guards refused all, 1 when it failed."""
         settled = sum(result.settled for result in self.results)
         if settled == len(self.results):
-            return Exit.HEALTHY
+            return Exit.PARTLY if self.left else Exit.HEALTHY
         failed = any(result.phase is Phase.FAILED for result in self.results)
         if settled:
             return Exit.PARTLY
         return Exit.ERROR if failed else Exit.REFUSED
+
+
+Progress = Callable[[Result, int, int], None]
+"""Takes what became of an action, how many have ended by now, and how many there are."""
 
 
 def execute(
@@ -69,30 +66,87 @@ def execute(
     remedies: Mapping[str, Remedy],
     check: Callable[[], None],
     past: Sequence[JournalEntry] = (),
-    progress: Callable[[Result], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
+    pace: Pace | None = None,
+    interrupted: Callable[[], None] = lambda: None,
+    left: Sequence[Finding] = (),
 ) -> Outcome:
-    """Go through the actions in order; stop at the first failure. `past` holds an interrupted run's records.
+    """Work through the actions in order, at the runbook's pace; stop where more failed than it allows.
 
-    `check` is called before each action and raises when we may not go on.
+    `past` holds an interrupted run's records, `left` is told in the outcome. `check` is called before each lot and raises when we may not go on. Where
+    several work at once, Ctrl-C lets each finish what it has in hand, and `interrupted` is called.
     """
-    last = {entry.action: entry for entry in past if entry.action}
-    results: list[Result] = []
-    stopped = False
-    for action in plan.actions:
-        before = last.get(action.id)
-        if before and before.phase in _ENDED:
-            results.append(_remembered(action, before))
-        elif stopped:
-            results.append(Result(action=action, phase=None, reason="not reached"))
-        else:
-            results.append(_attempt(action, run, journal, remedies, check, begun=before is not None))
+    pace = pace or Pace()
+    work = Work(run, journal=journal, remedies=remedies, check=check, past=past, pace=pace)
+    ended_before = {entry.action: entry for entry in past if entry.action and entry.phase in _ENDED}
+    results = {
+        action.id: remembered(action, ended_before[action.id])
+        for action in plan.actions
+        if action.id in ended_before
+    }
+
+    def tell(ended: Sequence[Result]) -> None:
+        for result in ended:
+            results[result.action.id] = result
             with suppress(OSError):  # nobody reads along any more; the work goes on
-                progress(results[-1])
-            stopped = results[-1].phase is Phase.FAILED
-    outcome = Outcome(run=run, plan=plan, results=tuple(results))
+                progress(result, len(results), len(plan.actions))
+
+    waiting = [action for action in plan.actions if action.id not in ended_before]
+    _go_through(deque(work.lots(waiting)), work, tell, workers=pace.workers, interrupted=interrupted)
+    unreached = f"not reached: {work.halted}" if work.halted else "not reached"
+    outcome = Outcome(
+        run=run,
+        plan=plan,
+        results=tuple(
+            results.get(action.id) or Result(action=action, phase=None, reason=unreached)
+            for action in plan.actions
+        ),
+        left=tuple(left),
+    )
     with suppress(ArrakisError):
         journal.append(run, Phase.RUN_ENDED, observed={"exit": int(outcome.exit)})
     return outcome
+
+
+def _go_through(
+    lots: deque[Sequence[Action]],
+    work: Work,
+    tell: Callable[[Sequence[Result]], None],
+    *,
+    workers: int,
+    interrupted: Callable[[], None],
+) -> None:
+    telling = threading.Lock()
+
+    def go() -> None:
+        while not work.halted:
+            try:
+                lot = lots.popleft()
+            except IndexError:
+                return
+            ended = work.do(lot)
+            with telling:
+                tell(ended)
+
+    if workers == 1:
+        go()
+        return
+    # Daemons, because a thread pool would hold up the process' exit when somebody insists on it.
+    crew = [threading.Thread(target=go, daemon=True, name=f"worker {number}") for number in range(workers)]
+    for each in crew:
+        each.start()
+    try:
+        wait_for(crew)
+    except KeyboardInterrupt:
+        work.halted = work.halted or "interrupted"
+        interrupted()
+        wait_for(crew)
+
+
+def wait_for(crew: Sequence[threading.Thread]) -> None:
+    """Wait until all have ended. Not by join: one that Ctrl-C interrupts takes its thread for ended (CPython 3.11)."""
+    while any(each.is_alive() for each in crew):
+        time.sleep(_GLANCE)
 
 
 def plan_of(entries: Sequence[JournalEntry]) -> Plan:
@@ -110,103 +164,19 @@ def inverse_actions(entries: Sequence[JournalEntry]) -> list[Action]:
     """Return the actions that take a run back, last one first: all that were begun and can be undone."""
     begun = {e.action for e in entries if e.phase in (Phase.STARTED, Phase.DONE, Phase.FAILED) and e.action}
     plan = plan_of(entries)
-    if plan.undoes:
-        raise PlanError("this run is itself an undo", hint=f"run {plan.runbook} again instead")
+    if plan.undoes or any(action.verb.startswith(UNDO) for action in plan.actions):
+        raise PlanError("this run is itself an undo", hint="run what it undid again instead")
     return [
-        replace(action, verb=_UNDO + action.verb, reason=f"undo of {entries[0].run}")
+        replace(action, verb=UNDO + action.verb, reason=f"undo of {entries[0].run}")
         for action in reversed(plan.actions)
         if action.id in begun and action.reversibility is Reversibility.REVERSIBLE
     ]
 
 
-def _remembered(action: Action, entry: JournalEntry) -> Result:
-    """What an earlier part of this run did to a target."""
+def remembered(action: Action, entry: JournalEntry) -> Result:
+    """Return what an earlier part of a run did to a target."""
     settled = entry.phase is Phase.DONE or entry.observed.get("settled") is True
     return Result(action=action, phase=entry.phase, reason=entry.error or "", settled=settled)
-
-
-def _attempt(
-    action: Action,
-    run: str,
-    journal: Journal,
-    remedies: Mapping[str, Remedy],
-    check: Callable[[], None],
-    *,
-    begun: bool,
-) -> Result:
-    """Look, ask the guards, write it down, act, look again."""
-    try:
-        check()
-        remedy = _remedy_for(action, remedies)
-        seen = remedy.observe(action)
-        if refusal := _refusal(action, remedy, seen, begun=begun):
-            journal.append(
-                run,
-                refusal.phase or Phase.SKIPPED,
-                action=action.id,
-                observed={**seen.evidence, "settled": refusal.settled},
-                error=refusal.reason,
-            )
-            return refusal
-        journal.append(run, Phase.STARTED, action=action.id, observed=seen.evidence)
-        remedy.apply(action)
-        after = remedy.observe(action)
-        if after.state is not State.AFTER:
-            raise ArrakisError(
-                f"done, but it does not look so: {after.reason}", hint="look before you resume"
-            )
-        journal.append(run, Phase.DONE, action=action.id, observed=after.evidence)
-        return Result(
-            action=action, phase=Phase.DONE, reason=after.reason, settled=True, evidence=after.evidence
-        )
-    except Exception as error:  # whatever it was, it is written down and nothing more is done
-        reason = str(error) if isinstance(error, ArrakisError) else f"{type(error).__name__}: {error}"
-        if not isinstance(error, LeaseHeld):
-            with suppress(ArrakisError):  # a full disk: `started` without an ending already says unknown
-                journal.append(run, Phase.FAILED, action=action.id, error=reason)
-        return Result(action=action, phase=Phase.FAILED, reason=reason)
-
-
-def _refusal(action: Action, remedy: Remedy, seen: Observation, *, begun: bool) -> Result | None:
-    """Return why nothing is to be done for this target, or None."""
-    if seen.state is State.AFTER:
-        phase = Phase.DONE if begun else Phase.SKIPPED
-        return Result(action=action, phase=phase, reason=f"already so: {seen.reason}", settled=True)
-    if seen.state is State.CHANGED:
-        return Result(action=action, phase=Phase.SKIPPED, reason=seen.reason)
-    if user := remedy.in_use(action):
-        return Result(action=action, phase=Phase.SKIPPED, reason=f"in use: {user}")
-    return None
-
-
-def _remedy_for(action: Action, remedies: Mapping[str, Remedy]) -> Remedy:
-    verb = action.verb.removeprefix(_UNDO)
-    if verb not in remedies:
-        raise PlanError(
-            f"nobody here knows how to {action.verb!r}", hint="use the version that made the plan"
-        )
-    return _Inverse(remedies[verb]) if verb != action.verb else remedies[verb]
-
-
-class _Inverse:
-    """A remedy run backwards."""
-
-    def __init__(self, remedy: Remedy) -> None:
-        self._remedy, self.verb = remedy, _UNDO + remedy.verb
-
-    def observe(self, action: Action) -> Observation:
-        seen = self._remedy.observe(action)
-        turned = {State.BEFORE: State.AFTER, State.AFTER: State.BEFORE}
-        return replace(seen, state=turned.get(seen.state, seen.state))
-
-    def in_use(self, action: Action) -> str | None:
-        return None  # giving back what was taken harms nobody; a name taken meanwhile is seen by observe
-
-    def apply(self, action: Action) -> None:
-        self._remedy.revert(action)
-
-    def revert(self, action: Action) -> None:
-        self._remedy.apply(action)
 
 
 def started(plan: Plan) -> dict[str, object]:

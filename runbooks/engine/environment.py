@@ -123,7 +123,11 @@ def _address(field: str, value: object, region: str | None) -> str:
     """Return an address given as it is, or by the name of a secret whose JSON has a `url` member."""
     variable = _URLS[field]
     if isinstance(value, dict) and "secret" in value:
-        return _from_secret(str(value["secret"]), region)
+        try:
+            return _from_secret(str(value["secret"]), region)
+        except ArrakisError as error:
+            error.hint = f"{error.hint}; or set {variable} yourself"  # the secret's keeper may be the patient
+            raise
     if not isinstance(value, str):
         raise ArrakisError(
             f"{variable} is not set", hint=f"set it, or name {field} in the environment's file"

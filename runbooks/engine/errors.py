@@ -2,9 +2,9 @@
 
 from enum import IntEnum
 
-from sandbox.errors import ArrakisError
+from sandbox.errors import ArrakisError, Halted
 
-__all__ = ["Exit", "LeaseHeld", "PlanError", "Refused"]
+__all__ = ["Exit", "LeaseHeld", "PlanError", "Refused", "Stopped"]
 
 
 class Exit(IntEnum):
@@ -23,7 +23,11 @@ class Refused(ArrakisError):
     """A guard or the operator said no; nothing was changed."""
 
 
-class LeaseHeld(ArrakisError):
+class Stopped(Refused, Halted):
+    """An emergency stop is raised: nothing more is changed until somebody resumes."""
+
+
+class LeaseHeld(Halted):
     """Another operator is at work: who, on what, since when."""
 
 

@@ -1,18 +1,26 @@
 """What must hold before anything is changed. Pure: facts in, a verdict out."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from itertools import dropwhile
 
 from runbooks.engine.model import Action, Plan, Reversibility, Target, Verdict
+from runbooks.engine.stops import Stop
+from sandbox.text import counted
 
 __all__ = [
     "MAX_SHARE",
     "MAX_TARGETS",
     "blast_radius",
+    "first_refusal",
+    "named",
+    "not_overtaken",
+    "not_stopped",
     "phrases",
     "same_target",
     "still_fresh",
     "targets",
+    "urgent",
 ]
 
 MAX_TARGETS = 25
@@ -22,8 +30,11 @@ _WORDS = {
     "cancel query": "cancel",
     "enlarge storage": "enlarge",
     "restart service": "restart",
+    "trim audit log": "trim",
 }
 """What is typed for a verb that drops nothing."""
+_OF_ROWS = frozenset({"trim audit log"})
+"""The verbs whose one target is of many rows: how many of them go is typed."""
 
 
 def same_target(plan: Plan, now: Target) -> Verdict:
@@ -37,6 +48,41 @@ def same_target(plan: Plan, now: Target) -> Verdict:
             reason = f"the plan was made for {what} {before}, this is {after}"
             return Verdict(guard="target", allowed=False, reason=reason)
     return Verdict(guard="target", allowed=True, reason=f"{now.name}, account {now.account}, {now.database}")
+
+
+def not_stopped(stop: Stop | None) -> Verdict:
+    """No emergency stop is raised that halts what this toolkit does."""
+    if stop is None or not stop.halting:
+        return Verdict(guard="stop", allowed=True, reason="no emergency stop is raised")
+    return Verdict(
+        guard="stop",
+        allowed=False,
+        reason=f"an emergency stop is raised by {stop.by}; `emergency-status` says what resuming would do",
+    )
+
+
+def urgent(plan: Plan) -> Verdict:
+    """An emergency stops all there is, and is held up by no limit."""
+    return Verdict(guard="emergency", allowed=True, reason=named(plan.actions))
+
+
+def named(actions: Iterable[Action]) -> str:
+    """Name what is to be done, one after the other."""
+    return ", ".join(f"{action.verb} {action.resource.id}" for action in actions)
+
+
+def not_overtaken(run: str, begun: Sequence[tuple[str, str]], urgent: Collection[str]) -> Verdict:
+    """No other emergency procedure was run after this run, as it may have taken back what this would do again.
+
+    `begun` are all runs in their order, each with its runbook.
+    """
+    runbook = dict(begun).get(run)
+    later = dropwhile(lambda each: each[0] != run, begun)
+    for name, other in later:
+        if other != runbook and other in urgent:
+            reason = f"{name} was run since; `emergency-status` says how all stands"
+            return Verdict(guard="overtaken", allowed=False, reason=reason)
+    return Verdict(guard="overtaken", allowed=True, reason="no other emergency procedure was run since")
 
 
 def still_fresh(plan: Plan, now: datetime) -> Verdict:
@@ -53,7 +99,9 @@ def blast_radius(plan: Plan, max_targets: int | None) -> Verdict:
         return Verdict(guard="blast radius", allowed=True, reason="an undo touches only what its run did")
     if total is None:
         return Verdict(guard="blast radius", allowed=False, reason="cannot tell how many resources exist")
-    reason = f"{count} targets, {_share(count, total):.0%} of the {total} sandbox resources that exist"
+    reason = (
+        f"{counted(count, 'target')}, {_share(count, total):.0%} of the {total} sandbox resources that exist"
+    )
     if max_targets is not None:
         return Verdict(
             guard="blast radius", allowed=count <= max_targets, reason=f"{reason}; at most {max_targets}"
@@ -83,13 +131,17 @@ def phrases(plan: Plan) -> tuple[str, ...]:
         return ()
     words = [_WORDS.get(action.verb, "drop") for action in lost]
     told = (
-        f"{word} {targets(action for action, its in zip(lost, words, strict=True) if its == word)}"
+        f"{word} {sum(_lost(action) for action, its in zip(lost, words, strict=True) if its == word)}"
         for word in dict.fromkeys(words)
     )
     return (
         " and ".join(told),
         *(action.resource.id for action in lost if len(lost) == 1 and "sandboxes" not in action.before),
     )
+
+
+def _lost(action: Action) -> int:
+    return int(action.before["rows"]) if action.verb in _OF_ROWS else targets([action])
 
 
 def first_refusal(verdicts: Iterable[Verdict]) -> Verdict | None:

@@ -9,9 +9,9 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -20,9 +20,10 @@ from runbooks.engine.model import Phase
 from runbooks.engine.plan import dumps
 from sandbox.errors import ArrakisError
 
-__all__ = ["Journal", "JournalEntry", "verify"]
+__all__ = ["Journal", "JournalEntry", "Record", "verify"]
 
 _GENESIS = "0" * 64
+_TAIL = 64 * 1024  # bytes read from the end, to begin with, to find the last record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +43,23 @@ class JournalEntry:
     hash: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is to be written down, of a run or of one of its actions."""
+
+    phase: Phase
+    action: str | None = None
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
 class Journal:
     """One environment's journal on this host."""
 
     def __init__(self, path: Path, *, actor: str, clock: Callable[[], datetime]) -> None:
         """Take the file, who acts, and the clock (UTC)."""
-        self._path, self._actor, self._clock = path, actor, clock
-        self.mirror: Callable[[JournalEntry], None] = lambda _: None
+        self._path, self.actor, self._clock = path, actor, clock
+        self.mirror: Callable[[list[JournalEntry]], None] = lambda _: None
 
     def append(
         self,
@@ -60,20 +71,27 @@ class Journal:
         error: str | None = None,
     ) -> JournalEntry:
         """Write one record and sync it. Raises ArrakisError when it cannot: then nothing may be done."""
+        [entry] = self.extend(run, [Record(phase=phase, action=action, observed=observed or {}, error=error)])
+        return entry
+
+    def extend(self, run: str, records: Sequence[Record]) -> list[JournalEntry]:
+        """Write records and sync them together. Raises as `append`: then none of it may be done."""
+        if not records:
+            return []
         try:
             with self._locked() as file:
-                entry = self._next(file, run, phase, action=action, observed=observed or {}, error=error)
+                entries = self._following(_last_record(file), run, records)
                 file.seek(0, os.SEEK_END)
-                file.write(dumps(asdict(entry)).encode() + b"\n")
+                file.write(b"".join(dumps(asdict(entry)).encode() + b"\n" for entry in entries))
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error_:
+        except OSError as error:
             raise ArrakisError(
-                f"the journal cannot be written: {error_.strerror}",
+                f"the journal cannot be written: {error.strerror}",
                 hint="free some disk, or point RUNBOOKS_STATE_DIR elsewhere; nothing is done without its record",
-            ) from error_
-        self.mirror(entry)
-        return entry
+            ) from error
+        self.mirror(entries)
+        return entries
 
     def entries(self) -> list[JournalEntry]:
         """Return all whole records, oldest first. Raises ArrakisError if the chain is broken."""
@@ -88,19 +106,26 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
-    def _next(self, file: IO[bytes], run: str, phase: Phase, **fields: Any) -> JournalEntry:
-        last = _last_record(file)
-        entry = JournalEntry(
-            chain=last.chain if last else uuid.uuid4().hex,
-            seq=last.seq + 1 if last else 1,
-            run=run,
-            phase=phase,
-            at=self._clock(),
-            actor=self._actor,
-            previous=last.hash if last else _GENESIS,
-            **fields,
-        )
-        return _sealed(entry)
+    def _following(
+        self, last: JournalEntry | None, run: str, records: Sequence[Record]
+    ) -> list[JournalEntry]:
+        entries: list[JournalEntry] = []
+        for record in records:
+            entry = JournalEntry(
+                chain=last.chain if last else uuid.uuid4().hex,
+                seq=last.seq + 1 if last else 1,
+                run=run,
+                action=record.action,
+                phase=record.phase,
+                at=self._clock(),
+                actor=self.actor,
+                observed=record.observed,
+                error=record.error,
+                previous=last.hash if last else _GENESIS,
+            )
+            last = _sealed(entry)
+            entries.append(last)
+        return entries
 
 
 def verify(data: bytes) -> list[JournalEntry]:
@@ -110,20 +135,21 @@ def verify(data: bytes) -> list[JournalEntry]:
     """
     found: list[JournalEntry] = []
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        entry = _read(line, number)
+        entry = _read(line, f"record {number}")
         previous = found[-1] if found else None
         expected = (
             (previous.hash, previous.seq + 1, previous.chain) if previous else (_GENESIS, 1, entry.chain)
         )
         if (entry.previous, entry.seq, entry.chain) != expected:
-            raise _broken(number)
+            raise _broken(f"record {number}")
         found.append(entry)
     return found
 
 
-def _broken(number: int) -> ArrakisError:
+def _broken(where: str) -> ArrakisError:
     return ArrakisError(
-        f"the journal was changed at record {number}", hint="keep the file, and compare it to the mirror"
+        f"the journal was changed at {where}",
+        hint="keep the file, and compare it to the mirror; with RUNBOOKS_STATE_DIR elsewhere it goes on meanwhile",
     )
 
 
@@ -133,11 +159,11 @@ def _sealed(entry: JournalEntry) -> JournalEntry:
     return JournalEntry(**{**content, "hash": digest})
 
 
-def _read(line: bytes, number: int) -> JournalEntry:
+def _read(line: bytes, where: str) -> JournalEntry:
     try:
         return entry_from_json(json.loads(line))
     except (ValueError, KeyError, TypeError):
-        raise _broken(number) from None
+        raise _broken(where) from None
 
 
 def entry_from_json(data: Mapping[str, Any]) -> JournalEntry:
@@ -150,10 +176,14 @@ def entry_from_json(data: Mapping[str, Any]) -> JournalEntry:
 
 def _last_record(file: IO[bytes]) -> JournalEntry | None:
     """Return the last whole record; a torn one after it is cut off, so that what follows is readable."""
-    file.seek(0)
-    data = file.read()
+    start = file.seek(0, os.SEEK_END)
+    data, step = b"", _TAIL
+    while start and data.count(b"\n") < 2:  # the last line's end, and that of the one before it
+        start, step = max(0, start - step), 4 * step
+        file.seek(start)
+        data = file.read()
     whole = data.rfind(b"\n") + 1
     if whole != len(data):
-        file.truncate(whole)
+        file.truncate(start + whole)
     lines = data[:whole].splitlines()
-    return _read(lines[-1], len(lines)) if lines else None
+    return _read(lines[-1], "its last record") if lines else None

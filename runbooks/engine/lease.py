@@ -1,9 +1,11 @@
 """One operator at a time: a row in PostgreSQL with holder, heartbeat and a fencing token.
 
 No session state, because PgBouncer pools transactions. Whoever stalls past the patience loses the lease, and every
-changing transaction of theirs then fails at its first statement, the fence.
+changing transaction of theirs then fails at its first statement, the fence. The fence also says whether an emergency stop
+is raised, so that no change begins once it is, on whatever host.
 """
 
+import getpass
 import os
 import socket
 import threading
@@ -14,16 +16,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from runbooks.engine.errors import LeaseHeld, Refused
+from runbooks.engine.errors import LeaseHeld, Refused, Stopped
 from runbooks.engine.journal import JournalEntry, entry_from_json
 from runbooks.engine.plan import dumps
 from sandbox.errors import ArrakisError, Missing
-from sandbox.ports import SqlReader, SqlTransaction, SqlWriter
+from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction, SqlWriter
 
-__all__ = ["Lease", "Mirror", "given_back", "holder", "records"]
+__all__ = ["Lease", "Mirror", "actor", "given_back", "holder", "prepare", "records", "stopped"]
 
 _PATIENCE = timedelta(seconds=30)
+_AT_ONCE = 200  # records mirrored by one statement
 _BEAT = 5.0  # seconds between heartbeats
+_MIGRATIONS = ("migrations/0002_runbooks", "migrations/0003_emergencies")
+_NO_LEASE = (
+    "nothing was changed: the lease is kept in PostgreSQL, which has to take writes; otherwise do it by hand"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +40,17 @@ class _Row:
     since: datetime | None
     heartbeat: datetime | None
     token: int
+    alive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    there: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held(_Row):
+    stopped_by: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +68,12 @@ class _Record:
     record: dict[str, Any]
 
 
+def actor() -> str:
+    """Return the person at work: SANDBOX_OWNER, or else who is logged in; what is no UTF-8 in it is a question mark."""
+    named = os.environ.get("SANDBOX_OWNER") or getpass.getuser()
+    return named.encode(errors="replace").decode()
+
+
 def holder(actor: str) -> str:
     """Return who we are: person, host and process, the last two in a way that no other machine shares."""
     return f"{actor} on {socket.gethostname()} ({_machine()}, pid {os.getpid()})"
@@ -65,11 +89,19 @@ class Lease:
 
     @classmethod
     @contextmanager
-    def held(cls, database: SqlWriter, *, holder: str, run: str) -> Iterator["Lease"]:
-        """Take the lease and keep it alive. Raises LeaseHeld naming who has it, and since when."""
-        _prepare(database)
-        with database.transaction() as transaction:
-            row = _acquired(transaction, holder, run)
+    def held(cls, database: SqlWriter, *, holder: str, run: str, shared: bool = False) -> Iterator["Lease"]:
+        """Take the lease and keep it alive. Raises LeaseHeld naming who has it, and since when.
+
+        A `shared` one is held in the run's name by all who work on that run; it is given back by whoever leaves last, when
+        nobody keeps it alive any more.
+        """
+        try:
+            prepare(database)
+            with database.transaction() as transaction:
+                row = _acquired(transaction, holder, run, shared=shared)
+        except ArrakisError as error:
+            error.hint = error.hint or _NO_LEASE
+            raise
         lease = cls(database, holder=holder, token=row.token)
         beating = threading.Thread(target=lease._beat, daemon=True, name="lease heartbeat")
         beating.start()
@@ -77,17 +109,21 @@ class Lease:
             yield lease
         finally:
             lease._ended.set()
-            lease._release()
+            if not shared:
+                lease.release()
 
     def fence(self, transaction: SqlTransaction) -> None:
-        """Raise LeaseHeld unless the lease is ours, and keep it so until this transaction ends."""
-        if not transaction.rows("write/runs/hold_lease", _Row, token=self.token, holder=self._holder):
+        """Raise LeaseHeld unless the lease is ours, and keep it so until this transaction ends; Stopped in an emergency."""
+        held = transaction.rows("write/runs/hold_lease", _Held, token=self.token, holder=self._holder)
+        if not held:
             raise LeaseHeld(
                 "the lease is not ours any more: another operator took over", hint="see `history`"
             )
+        if held[0].stopped_by:
+            raise stopped(held[0].stopped_by)
 
     def check(self) -> None:
-        """Raise LeaseHeld unless the lease is ours now."""
+        """Raise LeaseHeld unless the lease is ours now, Stopped in an emergency."""
         with self._database.transaction() as transaction:
             self.fence(transaction)
 
@@ -99,12 +135,13 @@ class Lease:
             except ArrakisError:
                 continue  # a missed beat is no harm; the fence decides
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give it back. Where that fails it runs out by itself."""
         try:
             with self._database.transaction() as transaction:
                 transaction.execute("write/runs/release_lease", token=self.token, holder=self._holder)
         except ArrakisError:
-            return  # PostgreSQL is gone; the lease runs out by itself
+            return  # PostgreSQL is gone
 
 
 class Mirror:
@@ -114,10 +151,10 @@ class Mirror:
         """Take the database. Its tables are made by taking the lease."""
         self._database = database
 
-    def __call__(self, entry: JournalEntry) -> None:
-        """Copy one record, or leave it for the next run."""
+    def __call__(self, entries: list[JournalEntry]) -> None:
+        """Copy records, or leave them for the next run."""
         try:
-            self.copy([entry])
+            self.copy(entries)
         except ArrakisError:
             return  # the journal on disk is the one that counts
 
@@ -136,15 +173,9 @@ class Mirror:
     def copy(self, entries: list[JournalEntry]) -> None:
         """Copy records; those that are there already are passed over."""
         with self._database.transaction() as transaction:
-            for entry in entries:
-                transaction.execute(
-                    "write/runs/mirror",
-                    chain=entry.chain,
-                    seq=entry.seq,
-                    run=entry.run,
-                    phase=entry.phase.value,
-                    record=dumps(asdict(entry)),
-                )
+            for start in range(0, len(entries), _AT_ONCE):
+                batch = [asdict(entry) for entry in entries[start : start + _AT_ONCE]]
+                transaction.execute("write/runs/mirror", records=dumps(batch))
 
 
 def records(database: SqlReader, run: str) -> list[JournalEntry]:
@@ -171,28 +202,45 @@ def given_back(database: SqlReader, *, within: timedelta) -> frozenset[str]:
         return frozenset()
 
 
-def _prepare(database: SqlWriter) -> None:
+def stopped(by: str) -> Stopped:
+    """Return the error for an emergency stop that is raised; `by` says by whom, and since when."""
+    return Stopped(
+        f"an emergency stop is raised by {by}", hint="`emergency-status` says what resuming would do"
+    )
+
+
+def prepare(database: SqlWriter) -> None:
     """Make the toolkit's own tables where they are missing; only that needs the right to create a schema."""
     try:
         with database.snapshot() as snapshot:
-            snapshot.rows("read/runs/lease", _Row)
+            snapshot.rows("read/runs/prepared", _Found)
     except Missing:
-        database.script("migrations/0002_runbooks")
+        for name in _MIGRATIONS:
+            database.script(name)
 
 
-def _acquired(transaction: SqlTransaction, holder: str, run: str) -> _Row:
-    now = transaction.rows("read/runs/lease", _Row)[0]
+def _acquired(transaction: SqlTransaction, holder: str, run: str, *, shared: bool) -> _Row:
+    now = _row(transaction)
+    if shared and now.holder == holder and now.alive:
+        return now
     dead = now.holder if now.holder and _is_dead(now.holder) else None
     taken = transaction.rows(
         "write/runs/acquire_lease", _Row, holder=holder, run=run, patience=_PATIENCE, dead=dead
     )
     if taken:
         return taken[0]
+    now = _row(transaction)
+    if shared and now.holder == holder:  # another of this run's workers was faster
+        return now
     since = f"{now.since:%Y-%m-%d %H:%M:%S} UTC" if now.since else "a moment ago"
     raise LeaseHeld(
         f"{now.holder or 'another operator'} is at work since {since}, run {now.run}",
         hint=f"wait for it, or talk to them; a holder silent for {_PATIENCE.seconds} s loses the lease",
     )
+
+
+def _row(snapshot: SqlSnapshot) -> _Row:
+    return snapshot.rows("read/runs/lease", _Row, patience=_PATIENCE)[0]
 
 
 def _is_dead(name: str) -> bool:

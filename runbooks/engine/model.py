@@ -1,15 +1,19 @@
 """The engine's words. Frozen values that can be written to JSON and read back unchanged."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 __all__ = [
+    "LEFT_ALONE",
     "Action",
+    "Bulk",
+    "BulkUndo",
     "Finding",
     "Observation",
+    "Pace",
     "Phase",
     "Plan",
     "Remedy",
@@ -24,6 +28,10 @@ __all__ = [
 ]
 
 
+LEFT_ALONE = "left alone"
+"""The check of a finding that says why nothing is proposed for something."""
+
+
 class Severity(StrEnum):
     """How bad a finding is; `unknown` is never good."""
 
@@ -34,9 +42,10 @@ class Severity(StrEnum):
 
 
 class Reversibility(StrEnum):
-    """Whether an action can be undone."""
+    """Whether an action can be undone; `nothing`: it loses nothing, so that there is nothing to undo."""
 
     REVERSIBLE = "reversible"
+    NOTHING = "nothing"
     IRREVERSIBLE = "irreversible"
 
 
@@ -166,6 +175,48 @@ class Remedy(Protocol):
         ...
 
 
+@runtime_checkable
+class Bulk(Protocol):
+    """What a remedy can do besides, if it takes many targets together: servers are asked once for all of them.
+
+    Each answers by the actions' ids.
+    """
+
+    def observe_all(self, actions: Sequence[Action]) -> Mapping[str, Observation]:
+        """Look at every target."""
+        ...
+
+    def in_use_all(self, actions: Sequence[Action]) -> Mapping[str, str]:
+        """Say who uses which of them. Raises when it cannot tell."""
+        ...
+
+    def apply_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+        """Do it; return what could not be done, and why. What it raises holds for all of them."""
+        ...
+
+
+@runtime_checkable
+class BulkUndo(Bulk, Protocol):
+    """What a remedy that takes many targets together can do besides, if it gives many back together."""
+
+    def revert_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+        """Put them back; return what could not be put back, and why. What it raises holds for all of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a plan is worked through: by how many at once, how many targets a lot takes, and how many may fail before it stops.
+
+    With `throttled` it slows down, and waits, while production feels it.
+    """
+
+    workers: int = 1
+    lot: int = 1
+    failures: int = 0
+    throttled: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """What a runbook tries out for real when the operator asks for it: small, leaving nothing behind, through the gate.
@@ -183,8 +234,9 @@ class Runbook:
     """A procedure: a pure function of evidence, with the remedies that it may propose.
 
     `gather(readers, now=, deadline=, stack=, **about)` returns facts; `diagnose(facts)` findings; `propose(facts, **options)`
-    actions and what was left alone; `existing(facts)` how many resources exist; `remedies(readers, writers, fence, tell)`
-    the remedy of each verb; `outlook(facts)`, of facts gathered after a run, what is to be expected.
+    actions and what was left alone; `existing(facts)` how many resources exist; `remedies(gate)` the remedy of
+    each verb; `outlook(facts)`, of facts gathered after a run, what is to be expected. An `urgent` one needs no lease and no
+    database: its actions rest on none of each other, and what cannot be told stops none of them.
     """
 
     name: str
@@ -196,3 +248,5 @@ class Runbook:
     remedies: Callable[..., Mapping[str, Remedy]]
     outlook: Callable[..., list[Finding]] | None = None
     trial: Trial | None = None
+    pace: Pace = field(default_factory=Pace)
+    urgent: bool = False

@@ -1,8 +1,5 @@
 """What an operator asks for: a diagnosis with a plan, its application, taking up an interrupted run, and undoing one."""
 
-import getpass
-import os
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +7,24 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from runbooks.engine import guards
+from runbooks.engine import guards, stops
 from runbooks.engine import plan as plans
-from runbooks.engine.apply import Outcome, Result, execute, inverse_actions, plan_of, started
+from runbooks.engine.apply import Outcome, Progress, inverse_actions, plan_of
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
-from runbooks.engine.lease import Lease, Mirror, holder, records
-from runbooks.engine.model import Finding, Phase, Plan, Runbook, Severity, Trial, Verdict
-from runbooks.engine.systems import Readers, readers, target, writers
-from sandbox.errors import ArrakisError
+from runbooks.engine.lease import actor, records
+from runbooks.engine.model import Action, Finding, Phase, Plan, Runbook, Severity, Target, Trial, Verdict
+from runbooks.engine.runner import Runner, new_run
+from runbooks.engine.systems import Readers, readers, target
+from runbooks.engine.work import Result
+from sandbox.deadline import beside
+from sandbox.errors import ArrakisError, Unreachable
 from sandbox.facts import Fact, Known, Unknown
+from sandbox.ports import SqlReader
+from sandbox.text import counted
 
-__all__ = ["Ask", "Diagnosis", "Operator"]
+__all__ = ["Ask", "Diagnosis", "Operator", "TakenUp"]
 
 Ask = Callable[[Environment, Plan, str], None]
 """Confirms a plan with whoever is asked; the text says where and how much. Raises Refused."""
@@ -47,6 +49,21 @@ class Diagnosis:
         return Exit.PROPOSED if wrong else Exit.HEALTHY
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenUp:
+    """A run that may be taken up: its plan, its runbook, and its records so far."""
+
+    plan: Plan
+    runbook: Runbook
+    past: Sequence[JournalEntry]
+
+    @property
+    def left(self) -> tuple[Action, ...]:
+        """Return the actions that are neither done nor skipped."""
+        ended = {entry.action for entry in self.past if entry.phase in (Phase.DONE, Phase.SKIPPED)}
+        return tuple(action for action in self.plan.actions if action.id not in ended)
+
+
 RESUMABLE = timedelta(hours=24)  # after its plan's expiry; well below the quarantine's grace
 
 
@@ -58,14 +75,14 @@ class Operator:
         environment: Environment,
         *,
         timeout: float,
-        progress: Callable[[Any], None],
+        progress: Progress,
         tell: Callable[[str], None],
     ) -> None:
         """Take the target, the deadline of a diagnosis and of each call in seconds, and who is told what happens."""
         self.environment, self._timeout = environment, timeout
-        self._progress, self._tell = progress, tell
-        self.actor = os.environ.get("SANDBOX_OWNER") or getpass.getuser()
+        self.actor = actor()
         self.journal = Journal(environment.state / "journal.jsonl", actor=self.actor, clock=_now)
+        self.runner = Runner(environment, self.journal, timeout=timeout, progress=progress, tell=tell)
 
     def diagnose(
         self,
@@ -82,7 +99,7 @@ class Operator:
         """
         read = self._readers(runbook.name)
         now = _now()
-        end = time.monotonic() + self._timeout
+        place = self._place(read, at_once=runbook.urgent)
         facts = runbook.gather(read, now=now, deadline=self._timeout, stack=self.environment.stack, **about)
         if trial is not None and runbook.trial is not None:
             facts = runbook.trial.learn(facts, self._tried(runbook, runbook.trial, facts, read, trial))
@@ -93,7 +110,7 @@ class Operator:
         if actions:
             plan = plans.make(
                 runbook=runbook.name,
-                environment=target(self.environment, read, deadline=max(1.0, end - time.monotonic())),
+                environment=place(),
                 now=now,
                 findings=findings,
                 actions=actions,
@@ -101,6 +118,13 @@ class Operator:
             )
             self._keep(plan)
         return Diagnosis(runbook=runbook, environment=self.environment, findings=tuple(findings), plan=plan)
+
+    def _place(self, read: Readers, *, at_once: bool) -> Callable[[], Target]:
+        """Return how to get the target: by what the diagnosis leaves of the time, or looked up beside it, in half of the time."""
+        if at_once:
+            return beside(lambda: target(self.environment, read, deadline=self._timeout / 2))
+        end = time.monotonic() + self._timeout
+        return lambda: target(self.environment, read, deadline=max(1.0, end - time.monotonic()))
 
     def _tried(
         self, runbook: Runbook, trial: Trial, facts: Any, read: Readers, ask: Ask
@@ -143,30 +167,43 @@ class Operator:
 
         Without `look_again` each target is still looked at, but not the whole that the runbook is about.
         """
-        self._refuse_used(plan)
-        read = self._readers(plan.runbook)
-        self._guarded(plan, read, max_targets=max_targets, fresh=True)
-        verdict = guards.blast_radius(plan, max_targets)
-        ask(self.environment, plan, verdict.reason)
-        run = f"{plan.runbook}-{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        outcome = self._run(plan, run, runbook, read, past=())
-        return replace(outcome, outlook=self._outlook(outcome, runbook, read) if look_again else ())
+        self.confirm(plan, runbook, ask=ask, max_targets=max_targets)
+        outcome = self.runner.run(plan, new_run(plan), runbook)
+        return self.looked_again(outcome, runbook) if look_again else outcome
+
+    def confirm(self, plan: Plan, runbook: Runbook, *, ask: Ask, max_targets: int | None) -> None:
+        """Ask the guards, then whoever confirms it. Raises Refused."""
+        self.runner.refuse_used(plan)
+        verdicts = self._verdicts(plan, runbook, self._readers(plan.runbook), max_targets=max_targets)
+        self._insist([guards.still_fresh(plan, _now()), *verdicts])
+        ask(self.environment, plan, verdicts[-1].reason)
 
     def resume(self, run: str, runbooks: Mapping[str, Runbook], *, ask: Ask) -> Outcome:
         """Take up an interrupted run: what was begun is looked at, what was done is left, the rest is done."""
+        taken = self.taken_up(run, runbooks)
+        left, whole = len(taken.left), len(taken.plan.actions)
+        told = f"{left} of {counted(whole, 'action is', 'actions are')} left"
+        if taken.runbook.urgent:
+            told += f": {guards.named(taken.left)}"
+        ask(self.environment, taken.plan, told)
+        outcome = self.runner.run(taken.plan, run, taken.runbook, past=taken.past)
+        return self.looked_again(outcome, taken.runbook)
+
+    def taken_up(self, run: str, runbooks: Mapping[str, Runbook]) -> "TakenUp":
+        """Return what is needed to take up a run. Raises Refused where the guards are against it, or it is too old."""
         past = self.records(run)
         plan = plan_of(past)
         self._refuse_stale(plan, run)
-        read = self._readers(plan.runbook)
-        self._guarded(plan, read, max_targets=guards.targets(plan.actions), fresh=False)
-        ended = {entry.action for entry in past if entry.phase in (Phase.DONE, Phase.SKIPPED)}
-        ask(
-            self.environment,
-            plan,
-            f"{len(plan.actions) - len(ended)} of {len(plan.actions)} actions are left",
-        )
-        outcome = self._run(plan, run, runbooks[plan.runbook], read, past=past)
-        return replace(outcome, outlook=self._outlook(outcome, runbooks[plan.runbook], read))
+        if plan.runbook not in runbooks:
+            raise PlanError(f"nobody here knows {plan.runbook}", hint="use the version that made the plan")
+        runbook, count = runbooks[plan.runbook], guards.targets(plan.actions)
+        if runbook.urgent:
+            begun = [each for each in self.journal.entries() if each.phase is Phase.RUN_STARTED]
+            named = [(each.run, str(each.observed["plan"]["runbook"])) for each in begun]
+            urgent = [name for name, each in runbooks.items() if each.urgent]
+            self._insist([guards.not_overtaken(run, named, urgent)])
+        self._insist(self._verdicts(plan, runbook, self._readers(plan.runbook), max_targets=count))
+        return TakenUp(plan=plan, runbook=runbook, past=past)
 
     def undo(self, run: str, runbooks: Mapping[str, Runbook], *, ask: Ask) -> Outcome:
         """Undo a run by a plan made from its journal, through the same gate."""
@@ -193,54 +230,25 @@ class Operator:
         """Return a run's records: this host's, and the mirrored ones of the host where it was started."""
         here = [entry for entry in self.journal.entries() if entry.run == run]
         known = {(entry.chain, entry.seq) for entry in here}
-        elsewhere = records(self._readers("history").sql, run)
+        try:
+            elsewhere = records(self.sql, run)
+        except Unreachable:  # what is known here has to do
+            if not here:
+                raise
+            elsewhere = []
         here += [entry for entry in elsewhere if (entry.chain, entry.seq) not in known]
         if not here:
             raise PlanError(f"there is no run {run} in this environment", hint="`history` lists them")
         return sorted(here, key=lambda entry: (entry.at, entry.seq))
 
-    def _run(
-        self, plan: Plan, run: str, runbook: Runbook, read: Readers, *, past: Sequence[JournalEntry]
-    ) -> Outcome:
-        write = writers(self.environment, tag=read.tag, actor=self.actor, timeout=self._timeout)
-        with Lease.held(write.sql, holder=holder(self.actor), run=run) as lease:
-            mirror = Mirror(write.sql)
-            if not past:
-                self._use(plan, run, lease, write.sql)
-            self.journal.mirror = mirror
-            mirror.catch_up(self.journal.entries())
-            return execute(
-                plan,
-                run,
-                journal=self.journal,
-                remedies=runbook.remedies(read, write, lease.fence, self._tell),
-                check=lease.check,
-                past=past,
-                progress=self._progress,
-            )
-
-    def _outlook(self, outcome: Outcome, runbook: Runbook, read: Readers) -> tuple[Finding, ...]:
+    def looked_again(self, outcome: Outcome, runbook: Runbook) -> Outcome:
         """Look once more, after a run that did something, at what it was meant to mend."""
         if runbook.outlook is None or not any(result.phase for result in outcome.results):
-            return ()
-        facts = runbook.gather(read, now=_now(), deadline=self._timeout, stack=self.environment.stack)
-        return tuple(runbook.outlook(facts))
-
-    def _use(self, plan: Plan, run: str, lease: Lease, sql: Any) -> None:
-        """Begin the run: on disk first, so that it is known whatever happens next; then the plan is used up."""
-        self._refuse_used(plan)
-        self.journal.append(run, Phase.RUN_STARTED, observed=started(plan))
-        with sql.transaction() as transaction:
-            lease.fence(transaction)
-            if transaction.execute("write/runs/use_plan", plan=plan.id, run=run):
-                return
-        self.journal.append(run, Phase.RUN_ENDED, observed={"exit": int(Exit.REFUSED)})
-        raise _used(plan, "on another host")
-
-    def _refuse_used(self, plan: Plan) -> None:
-        for entry in self.journal.entries():
-            if entry.phase is Phase.RUN_STARTED and entry.observed["plan"]["id"] == plan.id:
-                raise _used(plan, f"by run {entry.run}")
+            return outcome
+        read, stack = self._readers(runbook.name), self.environment.stack
+        deadline = self._timeout / 2 if runbook.urgent else self._timeout
+        facts = runbook.gather(read, now=_now(), deadline=deadline, stack=stack)
+        return replace(outcome, outlook=tuple(runbook.outlook(facts)))
 
     def _refuse_stale(self, plan: Plan, run: str) -> None:
         """An old run, or one that was undone, is not taken up: too much has changed since its plan was made."""
@@ -254,22 +262,29 @@ class Operator:
             if entry.phase is Phase.RUN_STARTED and entry.observed["plan"]["undoes"] == run:
                 raise Refused(f"run {run} was undone by {entry.run}", hint=f"run {plan.runbook} again")
 
-    def _guarded(self, plan: Plan, read: Readers, *, max_targets: int | None, fresh: bool) -> None:
-        verdicts = [
+    def _verdicts(
+        self, plan: Plan, runbook: Runbook, read: Readers, *, max_targets: int | None
+    ) -> list[Verdict]:
+        """What the guards say, the blast radius last. In an emergency what cannot be told refuses nothing."""
+        if runbook.urgent:
+            return [self._account_as_configured(plan, or_unknown=True), guards.urgent(plan)]
+        return [
+            guards.not_stopped(stops.raised(read.sql)),
             guards.same_target(plan, target(self.environment, read, deadline=self._timeout)),
             self._account_as_configured(plan),
             guards.blast_radius(plan, max_targets),
         ]
-        if fresh:
-            verdicts.insert(0, guards.still_fresh(plan, _now()))
+
+    def _insist(self, verdicts: Sequence[Verdict]) -> None:
         if refusal := guards.first_refusal(verdicts):
             raise Refused(
                 f"refused by the guard {refusal.guard!r}: {refusal.reason}", hint="nothing was changed"
             )
 
-    def _account_as_configured(self, plan: Plan) -> Verdict:
+    def _account_as_configured(self, plan: Plan, *, or_unknown: bool = False) -> Verdict:
         wanted = self.environment.account
         allowed = wanted is None or wanted == plan.environment.account
+        allowed = allowed or (or_unknown and plan.environment.account is None)
         reason = (
             f"{self.environment.name} is account {wanted}, the credentials are for {plan.environment.account}"
         )
@@ -285,14 +300,13 @@ class Operator:
             ) from error
         self.journal.append(plan.id, Phase.PLANNED, observed={"digest": plan.digest})
 
+    @property
+    def sql(self) -> SqlReader:
+        """The database, to look at what runs have done."""
+        return self._readers("history").sql
+
     def _readers(self, name: str) -> Readers:
         return readers(self.environment, tag=f"arrakis-runbooks:{name}", timeout=self._timeout)
-
-
-def _used(plan: Plan, where: str) -> Refused:
-    return Refused(
-        f"plan {plan.id} was used already, {where}", hint="a plan is used once: run the runbook again"
-    )
 
 
 def _now() -> datetime:

@@ -8,6 +8,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 from difflib import get_close_matches
 
 from diagnostics.compute import TaskTarget
@@ -18,8 +19,9 @@ from runbooks.remedies.task import ORPHANS, cleans_orphans, digest
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known, Unknown
 from sandbox.schemas import Blocker
+from sandbox.text import counted
 
-__all__ = ["existing", "propose"]
+__all__ = ["cleaning", "clearing", "existing", "propose"]
 
 
 def propose(
@@ -41,7 +43,8 @@ def propose(
     actions = [_dropping(blocker) for blocker in drops]
     hazard = _hazard(evidence, cleared={blocker.name for blocker in drops})
     if via == "library":
-        actions += [_cleaning(evidence, each) for each in going]
+        now = evidence.database.value.now if isinstance(evidence.database, Known) else evidence.now
+        actions += [cleaning(each, now=now) for each in going]
     elif going:
         task = _task(evidence, hazard, staying=[each for alike in staying.values() for each in alike])
         if isinstance(task, TaskTarget):
@@ -89,7 +92,7 @@ def _why_not(evidence: Evidence, each: Behind, objects: Sequence[str]) -> str | 
         return f"this role may not drop {', '.join(denied)}: use its owner's DATABASE_URL"
     resting = [blocker for blocker in evidence.blocking(each) if blocker.name not in objects]
     if resting:
-        return "; ".join(map(_clearing, resting))
+        return "; ".join(map(clearing, resting))
     if holders := evidence.holding(each):
         return "; ".join(
             f"session {held.pid} of {held.user} {held.how}: {held.statement}" for held in holders
@@ -97,7 +100,8 @@ def _why_not(evidence: Evidence, each: Behind, objects: Sequence[str]) -> str | 
     return None
 
 
-def _clearing(blocker: Blocker) -> str:
+def clearing(blocker: Blocker) -> str:
+    """Say what rests on a schema from elsewhere, and how it is cleared."""
     how = "clear it by hand"
     if blocker.statement:
         how = f"{blocker.statement} or rb-sb-002 --drop-object {shlex.quote(blocker.name)}"
@@ -143,7 +147,7 @@ def _enabling(evidence: Evidence) -> list[Action]:
             resource=Resource(kind="rule", id=name),
             before={"name": name, "enabled": False},
             after={"enabled": True},
-            reason=f"it is disabled; its next run takes away what is due, now {len(evidence.over)} sandboxes",
+            reason=f"it is disabled; its next run takes away what is due, now {counted(len(evidence.over), 'sandbox', 'sandboxes')}",
             reversibility=Reversibility.REVERSIBLE,
         )
     ]
@@ -166,9 +170,8 @@ def _dropping(blocker: Blocker) -> Action:
     )
 
 
-def _cleaning(evidence: Evidence, each: Behind) -> Action:
-    assert isinstance(evidence.database, Known)  # it told who is behind
-    late = span(evidence.database.value.now - each.since)
+def cleaning(each: Behind, *, now: datetime) -> Action:
+    """Return the action that takes a sandbox away; its id is the caller's to give."""
     return Action(
         id="",
         verb="clean up sandbox",
@@ -180,7 +183,7 @@ def _cleaning(evidence: Evidence, each: Behind) -> Action:
             "schemas": list(each.schemas),
         },
         after={},
-        reason=f"it is {each.row.status}, over for {late}",
+        reason=f"it is {each.row.status}, over for {span(now - each.since)}",
         reversibility=Reversibility.IRREVERSIBLE,
     )
 

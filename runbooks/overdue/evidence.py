@@ -3,7 +3,6 @@
 RB-SB-001 and RB-SB-002 look at the same evidence and ask it different questions. Nothing here changes anything.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +34,7 @@ from sandbox.naming import same_sandbox
 from sandbox.ports import APPLICATION, SqlSnapshot
 from sandbox.schemas import Blocker
 
-__all__ = ["GRACE", "Behind", "Database", "Evidence", "gather"]
+__all__ = ["GRACE", "Behind", "Database", "Evidence", "gather", "over"]
 
 GRACE = timedelta(minutes=30)
 """Two runs of the clean-up job: what ended later than that is left to the next one."""
@@ -162,12 +161,12 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, al
 
     def blockers() -> tuple[Blocker, ...]:
         with readers.sql.snapshot() as snapshot:
-            found = _over(snapshot, registry.now(snapshot))
+            found = over(snapshot, registry.now(snapshot))
             return tuple(schemas.blockers(snapshot, [name for each in found for name in each.schemas]))
 
     def holders() -> tuple[InTheWay, ...]:
         with readers.sql.snapshot() as snapshot:
-            found = _over(snapshot, registry.now(snapshot))
+            found = over(snapshot, registry.now(snapshot))
             names, ids = [name for each in found for name in each.schemas], [each.row.id for each in found]
             return tuple(in_the_way(snapshot, names, sandboxes=ids, tag=readers.tag))
 
@@ -193,7 +192,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, al
 def _database(readers: Readers) -> Database:
     with readers.sql.snapshot() as snapshot:
         now = registry.now(snapshot)
-        found = _over(snapshot, now)
+        found = over(snapshot, now)
         return Database(
             now=now,
             rows=tuple(registry.roster(snapshot).rows),
@@ -204,26 +203,15 @@ def _database(readers: Readers) -> Database:
         )
 
 
-def _over(snapshot: SqlSnapshot, now: datetime) -> list[Behind]:
-    """Those that are over, that somebody began to destroy and left, and destroyed ones whose keys were left."""
+def over(snapshot: SqlSnapshot, now: datetime) -> list[Behind]:
+    """Return those that are over, that somebody began to destroy and left, and destroyed ones whose keys were left."""
     due = {row.id: row for row in cleanup.due_at(snapshot, now)}
     begun = registry.listing(snapshot, owner=None, statuses=[Status.DESTROYING])
     rows = {**{row.id: row for row in (*begun, *registry.unfinished(snapshot))}, **due}
     events: Mapping[UUID, AuditEntry] = last_events(snapshot, list(rows))
-    owned = _owned_schemas(snapshot) if rows else {}
+    owned = registry.owned_schemas(snapshot, schemas.names(snapshot)) if rows else {}
     found = [_seen(row, now, tuple(owned.get(row.id, ())), events.get(row.id)) for row in rows.values()]
     return sorted(found, key=lambda each: (each.since, each.row.name))
-
-
-def _owned_schemas(snapshot: SqlSnapshot) -> Mapping[UUID, list[str]]:
-    """Return the schemas of each sandbox that are its alone, under whichever naming."""
-    names = schemas.names(snapshot)
-    roster = registry.claimants(snapshot, schemas=names)
-    owned: dict[UUID, list[str]] = defaultdict(list)
-    for name in names:
-        if owner := roster.place_schema(name).owner:
-            owned[owner.id].append(name)
-    return owned
 
 
 def _seen(row: Sandbox, now: datetime, names: tuple[str, ...], last: AuditEntry | None) -> Behind:

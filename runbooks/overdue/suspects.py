@@ -7,6 +7,7 @@ from runbooks import probing
 from runbooks.overdue.evidence import Evidence
 from runbooks.probing import Answer, Probed, part, unseen
 from sandbox.facts import Known
+from sandbox.text import counted
 
 __all__ = ["probed"]
 
@@ -50,7 +51,10 @@ def _registry(cause: Cause, evidence: Evidence) -> Probed:
     if not isinstance(evidence.database, Known):
         return Answer.UNKNOWN, "the database could not be read"
     if evidence.behind:
-        return Answer.CONFIRMED, f"{len(evidence.behind)} sandboxes are still there that should be gone"
+        return (
+            Answer.CONFIRMED,
+            f"{counted(len(evidence.behind), 'sandbox is', 'sandboxes are')} still there that should be gone",
+        )
     return Answer.RULED_OUT, "no sandbox is left that should be gone"
 
 

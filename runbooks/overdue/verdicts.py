@@ -18,6 +18,7 @@ from runbooks.overdue.evidence import Evidence
 from runbooks.overdue.suspects import probed
 from runbooks.probing import Answer
 from sandbox.facts import Fact, Known, Unknown
+from sandbox.text import counted
 
 __all__ = ["confirmed_causes", "job_findings", "log_findings", "server_findings"]
 
@@ -237,7 +238,7 @@ def _not_found(evidence: Evidence) -> list[Finding]:
         Finding(
             check="cause",
             severity=Severity.WARNING,
-            summary=f"cause not found: {len(evidence.behind)} sandboxes were left behind, and nothing seen here says why",
+            summary=f"cause not found: {counted(len(evidence.behind), 'sandbox was', 'sandboxes were')} left behind, and nothing seen here says why",
             source=_see_log(evidence),
         )
     ]

@@ -1,29 +1,26 @@
 """What the procedures may change, one remedy a verb. Each looks again before it acts, and can say who is in the way."""
 
-from collections.abc import Callable
-
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Remedy
-from runbooks.engine.systems import Readers, Writers
 from runbooks.remedies.cleanup import CleanUp, DropBlocker
 from runbooks.remedies.database import GrantRight, Migrate, TryCreating
-from runbooks.remedies.gate import Gate
 from runbooks.remedies.indexes import AnalyzeTable, CreateIndex
+from runbooks.remedies.maintenance import VacuumTable
+from runbooks.remedies.marking import MarkSandboxes, RaiseStop
 from runbooks.remedies.quarantine import DeleteKeys, DropSchema, QuarantineKeys, QuarantineSchema
 from runbooks.remedies.routing import CorrectStream, CreateConsumer, CreateStream, DeleteRoute, PublishCanary
 from runbooks.remedies.service import RestartService
 from runbooks.remedies.sessions import CancelQuery, EndSession
+from runbooks.remedies.stopping import DisableRule, StopService
 from runbooks.remedies.storage import EnlargeStorage
 from runbooks.remedies.task import EnableRule, RunTask
-from sandbox.ports import SqlTransaction
+from runbooks.remedies.trimming import TrimAuditLog
 
 __all__ = ["remedies"]
 
 
-def remedies(
-    read: Readers, write: Writers, fence: Callable[[SqlTransaction], None], tell: Callable[[str], None]
-) -> dict[str, Remedy]:
-    """Return every remedy by its verb; `tell` takes a line about what happens on the way."""
-    gate = Gate(read=read, write=write, fence=fence, tell=tell)
+def remedies(gate: Gate) -> dict[str, Remedy]:
+    """Return every remedy by its verb, working through the gate."""
     made: list[Remedy] = [
         QuarantineSchema(gate),
         QuarantineKeys(gate),
@@ -47,5 +44,11 @@ def remedies(
         EnlargeStorage(gate),
         CreateIndex(gate),
         AnalyzeTable(gate),
+        TrimAuditLog(gate),
+        VacuumTable(gate),
+        RaiseStop(gate),
+        DisableRule(gate),
+        StopService(gate),
+        MarkSandboxes(gate),
     ]
     return {remedy.verb: remedy for remedy in made}

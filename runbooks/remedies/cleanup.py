@@ -1,22 +1,27 @@
 """Cleaning up what is over, sandbox by sandbox; and clearing what keeps it from going."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from diagnostics.postgres import in_the_way
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
-from runbooks.remedies.gate import Gate
-from sandbox import cleanup, lifecycle, registry, schemas, teardown
+from sandbox import cleanup, registry, removal, schemas, teardown
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.model import Sandbox, Status
 from sandbox.ports import SqlSnapshot, SqlTransaction
+from sandbox.removal import Destroyed, Terms
 from sandbox.text import clean
 
 __all__ = ["CleanUp", "DropBlocker"]
 
 
 class CleanUp:
-    """Takes a sandbox that is over away, as the scheduled job does: routes, keys, schemas, mappings. For good."""
+    """Takes sandboxes that are over away, as the scheduled job does: routes, keys, schemas, mappings. For good.
+
+    One, or many together: their keys go in one pass over the keyspace. Satisfies Remedy and Bulk.
+    """
 
     verb = "clean up sandbox"
 
@@ -26,70 +31,72 @@ class CleanUp:
 
     def observe(self, action: Action) -> Observation:
         """Look whether it is still over, and what is left of it."""
+        return self.observe_all([action])[action.id]
+
+    def observe_all(self, actions: Sequence[Action]) -> Mapping[str, Observation]:
+        """Look, by one reading of the tables for all of them."""
         with self._gate.read.sql.snapshot() as snapshot:
-            row = _row(snapshot, UUID(action.before["id"]))
-            if row is None:
-                return Observation(state=State.CHANGED, reason="its row is gone")
-            left = teardown.belongings(snapshot, row).schemas
-            keyed = any(each.id == row.id for each in registry.unfinished(snapshot))
-            over = _is_over(snapshot, row)
-        if more := set(left) - set(action.before["schemas"]):
-            return Observation(state=State.CHANGED, reason=f"it has {', '.join(sorted(more))} as well now")
-        if over or (keyed and action.before["status"] == Status.DESTROYED):
-            return Observation(state=State.BEFORE, reason=f"it is {row.status}, and over")
-        if row.live:
-            ends = f" until {row.expires_at:%Y-%m-%d %H:%M} UTC" if row.expires_at else ""
-            return Observation(state=State.CHANGED, reason=f"it is {row.status}{ends}")
-        if left or keyed:
-            what = ", ".join(left) or "keys"
-            return Observation(state=State.PARTLY, reason=f"it is destroyed, but {what} are left")
-        return Observation(state=State.AFTER, reason="nothing of it is left")
+            seen = _Seen.of(snapshot, [_id(action) for action in actions])
+        return {action.id: seen.standing(action) for action in actions}
 
     def in_use(self, action: Action) -> str | None:
         """Say what elsewhere would go with its schemas, or who holds them."""
+        return self.in_use_all([action]).get(action.id)
+
+    def in_use_all(self, actions: Sequence[Action]) -> Mapping[str, str]:
+        """Say it of all of them."""
+        tag, ids = self._gate.read.tag, [_id(action) for action in actions]
         with self._gate.read.sql.snapshot() as snapshot:
-            row = _row(snapshot, UUID(action.before["id"]))
-            names = teardown.belongings(snapshot, row).schemas if row else []
-            if denied := schemas.not_ours(snapshot, names):
-                return f"this role may not drop {', '.join(denied)}"
-            outside = schemas.blockers(snapshot, names)
-            holders = in_the_way(
-                snapshot, names, sandboxes=[UUID(action.before["id"])], tag=self._gate.read.tag
-            )
-        if outside:
-            return f"{outside[0].kind} {outside[0].name} rests on {outside[0].schema}"
-        return f"session {holders[0].pid} of {holders[0].user} {holders[0].how}" if holders else None
+            left = _Seen.of(snapshot, ids).schemas
+            names = [name for each in left.values() for name in each]
+            denied = schemas.not_ours(snapshot, names)
+            outside = schemas.dependents(snapshot, names)
+            holders = in_the_way(snapshot, names, sandboxes=ids, tag=tag)
+        users: dict[str, str] = {}
+        for action in actions:
+            mine = left[_id(action)]
+            held = [each for each in holders if each.schema in mine or each.sandbox == _id(action)]
+            if barred := [name for name in denied if name in mine]:
+                users[action.id] = f"this role may not drop {', '.join(barred)}"
+            elif resting := [f"{each} rests on {name}" for name in mine for each in outside.get(name, ())]:
+                users[action.id] = resting[0]
+            elif held:
+                users[action.id] = f"session {held[0].pid} of {held[0].user} {held[0].how}"
+        return users
 
     def apply(self, action: Action) -> None:
-        """Take it away, if it is still over when its row is held; each step is told."""
-        gate = self._gate
+        """Take it away; each step is told."""
+        for error in self._take_away([action], tell=True).values():
+            raise error
 
-        def insist(transaction: SqlTransaction, row: Sandbox) -> None:
-            gate.fence(transaction)
-            if row.live and not _is_over(transaction, row):
-                raise ArrakisError(f"{row.name} is not over any more: it is {row.status}")
-            if set(teardown.belongings(transaction, row).schemas) - set(action.before["schemas"]):
-                raise ArrakisError(f"{row.name} has another schema than planned")
-
-        def tell(step: str, seen: Mapping[str, object]) -> None:
-            told = " ".join(f"{name}={clean(value)}" for name, value in seen.items())
-            gate.tell(f"  {clean(action.resource.id)}: {step} {told}")
-
-        gone = lifecycle.clean_up(
-            gate.write.sql,
-            gate.write.keys,
-            UUID(action.before["id"]),
-            actor=gate.write.actor,
-            now=registry.time_of(gate.read.sql),
-            insist=insist,
-            tell=tell,
-        )
-        if gone.unsettled:
-            raise Unreachable(f"its keys are left: {gone.unsettled}", hint="the clean-up job deletes them")
+    def apply_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+        """Take away those that are still over when their rows are held."""
+        return self._take_away(actions, tell=False)
 
     def revert(self, action: Action) -> None:
         """Impossible."""
         raise ArrakisError(f"{action.resource.id} was taken away for good", hint="create another one")
+
+    def _take_away(self, actions: Sequence[Action], *, tell: bool) -> Mapping[str, Exception]:
+        gate, planned = self._gate, {_id(action): action for action in actions}
+
+        def insist(transaction: SqlTransaction, row: Sandbox) -> None:
+            if row.live and not _is_over(transaction, row):
+                raise ArrakisError(f"{row.name} is not over any more: it is {row.status}")
+            if set(teardown.belongings(transaction, row).schemas) - set(planned[row.id].before["schemas"]):
+                raise ArrakisError(f"{row.name} has another schema than planned")
+
+        def say(row: Sandbox, step: str, seen: Mapping[str, object]) -> None:
+            told = " ".join(f"{name}={clean(value)}" for name, value in seen.items())
+            gate.tell(f"  {clean(row.name)}: {step} {told}")
+
+        terms = Terms(
+            actor=gate.write.actor, now=registry.time_of(gate.read.sql), fence=gate.fence, pause=gate.pause
+        )
+        if tell:
+            terms = replace(terms, tell=say)
+        gone = removal.clean_up(gate.write.sql, gate.write.keys, list(planned), terms, insist=insist)
+        return {planned[id].id: error for id, each in gone.items() if (error := _failure(each))}
 
 
 class DropBlocker:
@@ -135,10 +142,60 @@ class DropBlocker:
 def _is_over(snapshot: SqlSnapshot, row: Sandbox) -> bool:
     """Whether a sandbox may be taken away: nothing brings back one that is being destroyed, whoever began it."""
     return row.status is Status.DESTROYING or bool(
-        cleanup.due_at(snapshot, registry.now(snapshot), id=row.id)
+        cleanup.due_at(snapshot, registry.now(snapshot), ids=[row.id])
     )
 
 
-def _row(snapshot: SqlSnapshot, id: UUID) -> Sandbox | None:
-    rows = registry.claimants(snapshot, tokens=[str(id)]).rows
-    return next((row for row in rows if row.id == id), None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """Some sandboxes as they are now: their rows, the schemas that are each one's alone, which are over, which left keys."""
+
+    rows: Mapping[UUID, Sandbox]
+    schemas: Mapping[UUID, Sequence[str]]
+    over: frozenset[UUID]
+    keyed: frozenset[UUID]
+
+    @classmethod
+    def of(cls, snapshot: SqlSnapshot, ids: Sequence[UUID]) -> "_Seen":
+        """Read them, and no others: there may be thousands."""
+        rows = {row.id: row for row in registry.by_ids(snapshot, ids)}
+        due = {row.id for row in cleanup.due_at(snapshot, registry.now(snapshot), ids=ids)}
+        begun = {row.id for row in rows.values() if row.status is Status.DESTROYING}
+        owned = registry.owned_schemas(snapshot, schemas.named(snapshot, list(rows.values())))
+        return cls(
+            rows=rows,
+            schemas={id: owned.get(id, ()) for id in ids},
+            over=frozenset(due | begun),
+            keyed=frozenset(row.id for row in registry.unfinished(snapshot, ids=ids)),
+        )
+
+    def standing(self, action: Action) -> Observation:
+        """Say how one stands to its action."""
+        row = self.rows.get(_id(action))
+        if row is None:
+            return Observation(state=State.CHANGED, reason="its row is gone")
+        left, keyed = self.schemas[row.id], row.id in self.keyed
+        if more := set(left) - set(action.before["schemas"]):
+            return Observation(state=State.CHANGED, reason=f"it has {', '.join(sorted(more))} as well now")
+        if row.id in self.over or (keyed and action.before["status"] == Status.DESTROYED):
+            return Observation(state=State.BEFORE, reason=f"it is {row.status}, and over")
+        if row.live:
+            ends = f" until {row.expires_at:%Y-%m-%d %H:%M} UTC" if row.expires_at else ""
+            return Observation(state=State.CHANGED, reason=f"it is {row.status}{ends}")
+        if left or keyed:
+            what = ", ".join(left) or "keys"
+            return Observation(state=State.PARTLY, reason=f"it is destroyed, but {what} are left")
+        return Observation(state=State.AFTER, reason="nothing of it is left")
+
+
+def _id(action: Action) -> UUID:
+    return UUID(action.before["id"])
+
+
+def _failure(gone: Destroyed | ArrakisError) -> ArrakisError | None:
+    """Return what went wrong with one, if anything did. Keys that are left are found again by their row."""
+    if isinstance(gone, ArrakisError):
+        return gone
+    if gone.unsettled:
+        return Unreachable(f"its keys are left: {gone.unsettled}", hint="the clean-up job deletes them")
+    return None

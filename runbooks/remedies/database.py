@@ -8,8 +8,8 @@ from uuid import UUID
 
 from diagnostics.migration import Fault, Part, faults, parts, read_items
 from diagnostics.rights import Right, read_rights
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
-from runbooks.remedies.gate import Gate
 from sandbox import registry
 from sandbox.errors import ArrakisError
 from sandbox.naming import schema_for

@@ -16,15 +16,17 @@ from diagnostics.indexes import (
     stands_for,
 )
 from runbooks.engine.errors import LeaseHeld
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
-from runbooks.remedies.gate import Gate
+from runbooks.remedies.alone import run_alone
 from sandbox.errors import ArrakisError
+from sandbox.ports import SqlSnapshot
+from sandbox.text import counted
 
 __all__ = ["AnalyzeTable", "CreateIndex", "analyze_table", "create_index"]
 
 _PATIENCE, _BRIEF = 30 * 60.0, 60.0  # seconds for making an index, and for dropping one
 _POLL, _SOON = 0.1, 5.0  # seconds between two looks at the statistics, and in all
-_CHECK = 5.0  # seconds between two looks at the lease
 
 
 def create_index(expected: Expected, *, leftover: bool, reason: str) -> Action:
@@ -41,7 +43,7 @@ def create_index(expected: Expected, *, leftover: bool, reason: str) -> Action:
 
 
 def analyze_table(table: Table, *, reason: str) -> Action:
-    """Return the action that analyzes a control table. Nothing is lost by it: there is nothing to give back."""
+    """Return the action that analyzes a control table. Nothing is lost by it: there is nothing to undo."""
     return Action(
         id="",
         verb=AnalyzeTable.verb,
@@ -52,7 +54,7 @@ def analyze_table(table: Table, *, reason: str) -> Action:
         },
         after={},
         reason=reason,
-        reversibility=Reversibility.REVERSIBLE,
+        reversibility=Reversibility.NOTHING,
     )
 
 
@@ -163,28 +165,11 @@ class CreateIndex:
             )
 
     def _alone(self, expected: Expected, statement: str, *, patience: float) -> None:
-        """Run a statement outside of any transaction, the lease held before it and looked after while it runs."""
-        gate, told, checked = self._gate, "", time.monotonic()
-        with gate.lease():
-            pass
+        def progress(snapshot: SqlSnapshot) -> str | None:
+            seen = read_progress(snapshot, expected.table)
+            return seen.told if seen else None
 
-        def watch() -> None:
-            nonlocal told, checked
-            try:
-                if time.monotonic() - checked >= _CHECK:
-                    with gate.lease():
-                        checked = time.monotonic()
-                with gate.read.sql.snapshot() as snapshot:
-                    progress = read_progress(snapshot, expected.table)
-            except LeaseHeld:
-                raise
-            except ArrakisError:  # one look that fails says nothing about the statement
-                return
-            if progress and progress.told != told:
-                told = progress.told
-                gate.tell(f"  {expected.name}: {told}")
-
-        gate.write.sql.alone(statement, patience=patience, watch=watch)
+        run_alone(self._gate, expected.name, statement, patience=patience, progress=progress)
 
 
 class AnalyzeTable:
@@ -197,9 +182,7 @@ class AnalyzeTable:
         self._gate = gate
 
     def observe(self, action: Action) -> Observation:
-        """Look whether it was analyzed since the plan. Its undoing is done before it begins."""
-        if action.verb != self.verb:
-            return Observation(state=State.BEFORE, reason="statistics are nothing to take back")
+        """Look whether it was analyzed since the plan."""
         table = self._table(action)
         if table is None:
             return Observation(state=State.CHANGED, reason="there is no such table any more")
@@ -209,7 +192,8 @@ class AnalyzeTable:
                 state=State.AFTER, reason=f"it was analyzed at {table.analyzed_at:%H:%M:%S} UTC"
             )
         return Observation(
-            state=State.BEFORE, reason=f"{table.modified} rows were changed since its last ANALYZE"
+            state=State.BEFORE,
+            reason=f"{counted(table.modified, 'row was', 'rows were')} changed since its last ANALYZE",
         )
 
     def in_use(self, action: Action) -> str | None:
@@ -234,7 +218,8 @@ class AnalyzeTable:
             time.sleep(_POLL)
 
     def revert(self, action: Action) -> None:
-        """Nothing is to be done."""
+        """Impossible, and of no use."""
+        raise ArrakisError(f"the statistics of {action.before['name']} are nothing to take back")
 
     def _table(self, action: Action) -> Table | None:
         with self._gate.read.sql.snapshot() as snapshot:

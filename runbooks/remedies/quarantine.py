@@ -1,18 +1,23 @@
 """Putting orphans into quarantine, and deleting them for good."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
-from runbooks.remedies.gate import Gate
 from sandbox import keyspace, registry, schemas
-from sandbox.errors import ArrakisError
-from sandbox.keyspace import Parked
+from sandbox.errors import ArrakisError, Halted
+from sandbox.keyspace import Parked, Survey
 from sandbox.naming import read_quarantined_schema, token_of_schema
 from sandbox.orphans import Standing
+from sandbox.removal import severally
+from sandbox.text import counted
 
 __all__ = ["DeleteKeys", "DropSchema", "QuarantineKeys", "QuarantineSchema"]
 
 
 class QuarantineSchema:
-    """Renames an orphaned schema; undone by the old name."""
+    """Renames orphaned schemas; undone by the old name. Satisfies Remedy, Bulk and BulkUndo."""
 
     verb = "quarantine schema"
 
@@ -22,25 +27,31 @@ class QuarantineSchema:
 
     def observe(self, action: Action) -> Observation:
         """Look which of the two names exists."""
-        original, parked = action.before["name"], action.after["name"]
-        found = self._gate.schema_names()
-        if parked in found:
-            state = State.CHANGED if original in found else State.AFTER
-            why = f"{original} exists again beside {parked}" if original in found else f"it is {parked} now"
-            return Observation(state=state, reason=why)
-        if original not in found:
-            return Observation(state=State.CHANGED, reason=f"{original} is gone")
-        return Observation(state=State.BEFORE, reason="as planned", evidence={"writes": found[original]})
+        return self.observe_all([action])[action.id]
+
+    def observe_all(self, actions: Sequence[Action]) -> Mapping[str, Observation]:
+        """Look by one reading of the catalog."""
+        names = [str(side["name"]) for action in actions for side in (action.before, action.after)]
+        found = self._gate.writes(names)
+        return {action.id: _standing(action, found) for action in actions}
 
     def in_use(self, action: Action) -> str | None:
         """Say who uses it, or that somebody wrote to it since the plan."""
-        name = action.before["name"]
-        written = self._gate.schema_names().get(name, 0) - action.before["writes"]
-        if written:
-            return (
-                f"{written} rows were written since the plan" if written > 0 else "its statistics were reset"
-            )
-        return self._gate.user_of(_token(action), name)
+        return self.in_use_all([action]).get(action.id)
+
+    def in_use_all(self, actions: Sequence[Action]) -> Mapping[str, str]:
+        """Say it of all of them."""
+        found = self._gate.writes([action.before["name"] for action in actions])
+        users = self._gate.users_of({_token(action): action.before["name"] for action in actions})
+        told: dict[str, str] = {}
+        for action in actions:
+            written = found.get(action.before["name"], 0) - action.before["writes"]
+            if written:
+                more = f"{counted(written, 'row was', 'rows were')} written since the plan"
+                told[action.id] = more if written > 0 else "its statistics were reset"
+            elif user := users.get(_token(action)):
+                told[action.id] = user
+        return told
 
     def apply(self, action: Action) -> None:
         """Rename it, if it still is an orphan."""
@@ -52,15 +63,35 @@ class QuarantineSchema:
             fence=self._gate.fence,
         )
 
+    def apply_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+        """Rename them, each in a transaction of its own; none more where the database is gone, or we are halted."""
+
+        return self._each(actions, self.apply)
+
     def revert(self, action: Action) -> None:
         """Give it its name back."""
         schemas.restore(
             self._gate.write.sql, action.after["name"], action.before["name"], fence=self._gate.fence
         )
 
+    def revert_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+        """Give them their names back, as `apply_all` takes them."""
+        return self._each(actions, self.revert)
+
+    def _each(self, actions: Sequence[Action], step: Callable[[Action], None]) -> Mapping[str, Exception]:
+        def paced(action: Action) -> None:
+            self._gate.pause()
+            step(action)
+
+        ended = severally(self._gate.read.sql, actions, paced)
+        return {action.id: error for action, error in zip(actions, ended, strict=True) if error}
+
 
 class QuarantineKeys:
-    """Parks an orphaned family's keys under another prefix, TTLs running on; undone by renaming them back."""
+    """Parks orphaned families' keys under another prefix, TTLs running on; undone by renaming them back.
+
+    Many together take one pass over the keyspace a step. Satisfies Remedy, Bulk and BulkUndo.
+    """
 
     verb = "quarantine keys"
 
@@ -70,40 +101,60 @@ class QuarantineKeys:
 
     def observe(self, action: Action) -> Observation:
         """Count the family's keys here and in quarantine."""
-        parked = _parked(action)
+        return self.observe_all([action])[action.id]
+
+    def observe_all(self, actions: Sequence[Action]) -> Mapping[str, Observation]:
+        """Count all families in one pass."""
         found = keyspace.survey(self._gate.read.keys)
-        here, there = found.families.get(parked.token, 0), found.parked.get(parked, 0)
-        counts = {"keys": here, "parked": there}
-        match bool(here), bool(there):
-            case True, False if here > action.before["keys"]:
-                why = f"{here - action.before['keys']} keys were written since the plan"
-                return Observation(state=State.CHANGED, reason=why, evidence=counts)
-            case True, False:
-                return Observation(state=State.BEFORE, reason=f"{here} keys", evidence=counts)
-            case False, True:
-                return Observation(state=State.AFTER, reason=f"{there} keys parked", evidence=counts)
-            case True, True:
-                why = f"{there} keys parked, {here} not"
-                return Observation(state=State.PARTLY, reason=why, evidence=counts)
-        return Observation(state=State.CHANGED, reason="its keys are gone", evidence=counts)
+        return {action.id: _counted(action, found) for action in actions}
 
     def in_use(self, action: Action) -> str | None:
         """Say who uses it."""
-        return self._gate.user_of(_token(action), None)
+        return self.in_use_all([action]).get(action.id)
+
+    def in_use_all(self, actions: Sequence[Action]) -> Mapping[str, str]:
+        """Say who uses which."""
+        users = self._gate.users_of({_token(action): None for action in actions})
+        return {action.id: user for action in actions if (user := users.get(_token(action)))}
 
     def apply(self, action: Action) -> None:
         """Park what is left of it; each batch makes sure first that it still is an orphan's."""
-        parked = _parked(action)
-        keyspace.park(
-            self._gate.write.keys,
-            parked.token,
-            parked.stamp,
-            hold=lambda: self._gate.orphan(parked.token),
-        )
+        for error in self.apply_all([action]).values():
+            raise error
+
+    def apply_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+        """Park what is left of them, in one pass."""
+
+        @contextmanager
+        def holding(token: str) -> Iterator[None]:
+            self._gate.pause()
+            with self._gate.orphan(token):
+                yield
+
+        by_token = {_token(action): action.id for action in actions}
+        families = [_parked(action) for action in actions]
+        _, failures = keyspace.park_families(self._gate.write.keys, families, hold=holding)
+        for error in failures.values():
+            if isinstance(error, Halted):
+                raise error
+        return {by_token[token]: error for token, error in failures.items()}
 
     def revert(self, action: Action) -> None:
         """Rename the keys back; a name that was taken meanwhile is left alone."""
-        keyspace.unpark(self._gate.write.keys, _parked(action), hold=self._gate.lease)
+        self.revert_all([action])
+
+    def revert_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+        """Rename the keys of all of them back, in one pass."""
+
+        @contextmanager
+        def holding() -> Iterator[None]:
+            self._gate.pause()
+            with self._gate.lease():
+                yield
+
+        families = [_parked(action) for action in actions]
+        keyspace.unpark_families(self._gate.write.keys, families, hold=holding)
+        return {}
 
 
 class DropSchema:
@@ -117,8 +168,8 @@ class DropSchema:
 
     def observe(self, action: Action) -> Observation:
         """Look whether it exists, and whether anything was written since the plan."""
-        found = self._gate.schema_names()
         name = action.before["name"]
+        found = self._gate.writes([name])
         if name not in found:
             return Observation(state=State.AFTER, reason=f"{name} does not exist")
         if found[name] != action.before["writes"]:
@@ -128,9 +179,9 @@ class DropSchema:
     def in_use(self, action: Action) -> str | None:
         """Say who uses it, or what elsewhere depends on it."""
         with self._gate.read.sql.snapshot() as snapshot:
-            outside = schemas.dependents(snapshot, action.before["name"])
-        if outside:
-            return f"{', '.join(outside)} depends on it"
+            outside = schemas.dependents(snapshot, [action.before["name"]])
+        for described in outside.values():
+            return f"{', '.join(described)} depends on it"
         return self._gate.user_of(_token(action), action.before["name"])
 
     def apply(self, action: Action) -> None:
@@ -159,10 +210,10 @@ class DeleteKeys:
         stamp = action.before.get("stamp")
         left = found.parked.get(_parked(action), 0) if stamp else found.families.get(_token(action), 0)
         if left > action.before["keys"]:
-            why = f"{left - action.before['keys']} keys were written since the plan"
+            why = f"{counted(left - action.before['keys'], 'key was', 'keys were')} written since the plan"
             return Observation(state=State.CHANGED, reason=why)
         state = State.BEFORE if left else State.AFTER
-        return Observation(state=state, reason=f"{left} keys left", evidence={"keys": left})
+        return Observation(state=state, reason=f"{counted(left, 'key')} left", evidence={"keys": left})
 
     def in_use(self, action: Action) -> str | None:
         """Say who uses it; of what is parked, whether a sandbox owns its id again."""
@@ -200,3 +251,34 @@ def _token(action: Action) -> str:
 def _parked(action: Action) -> Parked:
     stamp = action.after.get("stamp") or action.before.get("stamp")
     return Parked(stamp=str(stamp), token=_token(action))
+
+
+def _standing(action: Action, found: Mapping[str, int]) -> Observation:
+    """Say which of a schema's two names exists."""
+    original, parked = action.before["name"], action.after["name"]
+    if parked in found:
+        state = State.CHANGED if original in found else State.AFTER
+        why = f"{original} exists again beside {parked}" if original in found else f"it is {parked} now"
+        return Observation(state=state, reason=why)
+    if original not in found:
+        return Observation(state=State.CHANGED, reason=f"{original} is gone")
+    return Observation(state=State.BEFORE, reason="as planned", evidence={"writes": found[original]})
+
+
+def _counted(action: Action, found: Survey) -> Observation:
+    """Say how many of a family's keys are here, and how many in quarantine."""
+    parked = _parked(action)
+    here, there = found.families.get(parked.token, 0), found.parked.get(parked, 0)
+    counts = {"keys": here, "parked": there}
+    match bool(here), bool(there):
+        case True, False if here > action.before["keys"]:
+            why = f"{counted(here - action.before['keys'], 'key was', 'keys were')} written since the plan"
+            return Observation(state=State.CHANGED, reason=why, evidence=counts)
+        case True, False:
+            return Observation(state=State.BEFORE, reason=counted(here, "key"), evidence=counts)
+        case False, True:
+            return Observation(state=State.AFTER, reason=f"{counted(there, 'key')} parked", evidence=counts)
+        case True, True:
+            why = f"{counted(there, 'key')} parked, {here} not"
+            return Observation(state=State.PARTLY, reason=why, evidence=counts)
+    return Observation(state=State.CHANGED, reason="its keys are gone", evidence=counts)

@@ -8,12 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from diagnostics.routes import read_cached
-from runbooks.engine.model import Action, Observation, State
-from runbooks.remedies.gate import Gate
+from diagnostics.streams import SeenStream
+from runbooks.engine.gate import Gate
+from runbooks.engine.model import Action, Observation, Reversibility, State
 from sandbox import routes, streams
 from sandbox.errors import ArrakisError
 from sandbox.model import ConsumerConfig, Message, StreamConfig
 from sandbox.streams import drift, from_plain
+from sandbox.text import counted
 
 __all__ = [
     "CANARY",
@@ -98,7 +100,9 @@ class CreateStream:
             return Observation(state=State.BEFORE, reason="there is none")
         if found := drift(config, state.config):
             return Observation(state=State.CHANGED, reason=f"somebody made it otherwise: {found[0]}")
-        return Observation(state=State.AFTER, reason=f"it is there, with {state.messages} messages")
+        return Observation(
+            state=State.AFTER, reason=f"it is there, with {counted(state.messages, 'message')}"
+        )
 
     def in_use(self, action: Action) -> str | None:
         """Nobody uses what is not there."""
@@ -115,7 +119,9 @@ class CreateStream:
         with self._gate.lease():
             state = self._gate.write.streams.stream(name)
             if state and state.messages:
-                raise ArrakisError(f"stream {name} has {state.messages} messages by now: it is in use")
+                raise ArrakisError(
+                    f"stream {name} has {counted(state.messages, 'message')} by now: it is in use"
+                )
             self._gate.write.streams.delete_stream(name)
 
 
@@ -156,8 +162,16 @@ class CorrectStream:
         self._change(action, _stream_of(action.before))
 
     def _change(self, action: Action, config: StreamConfig) -> None:
+        """Change it; what it would throw away by now has to have been known, and typed, before."""
         changes = {name: getattr(config, name) for name in action.before["fields"]}
         with self._gate.lease():
+            seen = SeenStream(expected=config, state=self._gate.write.streams.stream(config.name))
+            lost = seen.beyond(config, datetime.now(UTC))
+            if lost and action.reversibility is Reversibility.REVERSIBLE:
+                raise ArrakisError(
+                    f"stream {config.name} was left alone: {lost}",
+                    hint="run the runbook again, or `nats stream edit`",
+                )
             self._gate.write.streams.change_stream(config.name, changes)
 
 
@@ -178,7 +192,10 @@ class CreateConsumer:
             return Observation(state=State.BEFORE, reason="there is none")
         if found := drift(config, state.config):
             return Observation(state=State.CHANGED, reason=f"somebody made it otherwise: {found[0]}")
-        return Observation(state=State.AFTER, reason=f"it is there, {state.pending} messages wait")
+        return Observation(
+            state=State.AFTER,
+            reason=f"it is there, {counted(state.pending, 'message waits', 'messages wait')}",
+        )
 
     def in_use(self, action: Action) -> str | None:
         """Nobody uses what is not there."""

@@ -4,10 +4,10 @@ import time
 from datetime import datetime
 
 from diagnostics.compute import Deployment, Service, read_service
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
-from runbooks.remedies.gate import Gate
 from sandbox.errors import ArrakisError, Missing
-from sandbox.text import clean
+from sandbox.text import clean, counted
 
 __all__ = ["RestartService"]
 
@@ -134,7 +134,7 @@ def _insist(service: Service | None, ours: Deployment) -> Service:
     mine = next((each for each in service.deployments if each.id == ours.id), None)
     if mine and (mine.rollout == "FAILED" or (mine.failed >= _ENOUGH and not mine.running)):
         raise ArrakisError(
-            f"{mine.failed} tasks of the new deployment did not stay up",
+            f"{counted(mine.failed, 'task')} of the new deployment did not stay up",
             hint=f"look at the tasks' stoppedReason, and at what {mine.definition} says",
         )
     return service

@@ -2,24 +2,36 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from diagnostics.sessions import Session, read_sessions
 from diagnostics.waiting import trees
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
-from runbooks.remedies.gate import Gate
 from sandbox import registry
-from sandbox.errors import ArrakisError
-from sandbox.ports import APPLICATION
+from sandbox.errors import ArrakisError, Missing
+from sandbox.ports import APPLICATION, SqlReader
+from sandbox.text import counted
 
-__all__ = ["IDLE_LIMIT", "CancelQuery", "EndSession", "Why", "cancel_query", "end_session"]
+__all__ = [
+    "IDLE_LIMIT",
+    "CancelQuery",
+    "EndSession",
+    "Unheeded",
+    "Why",
+    "cancel_query",
+    "end_session",
+    "read_unheeded",
+]
 
 IDLE_LIMIT = timedelta(minutes=10)
 """A transaction that does nothing for longer is nobody's work any more."""
 
 _POLL, _PATIENCE = 0.1, 10.0  # seconds between two looks at a session that was signalled, and in all
 _MOMENTS = ("backend_start", "transaction_since", "statement_since")
+_TOLD = "it was told to stop, and runs on or still holds what others wait for"
 
 
 class Why(StrEnum):
@@ -27,6 +39,32 @@ class Why(StrEnum):
 
     IDLE = "idle in transaction for more than 10 minutes"
     BLOCKING = "others wait for it"
+    UNHEEDED = "others wait for it, and it runs on though it was cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unheeded:
+    """A statement that a run on any host has cancelled in vain."""
+
+    pid: int
+    backend_start: datetime
+    statement_since: datetime
+    told_at: datetime
+    run: str
+
+    def is_of(self, session: Session) -> bool:
+        """Whether it is what a session runs at this moment."""
+        same = (self.pid, self.backend_start, self.statement_since)
+        return same == (session.pid, session.backend_start, session.statement_since)
+
+
+def read_unheeded(database: SqlReader) -> tuple[Unheeded, ...]:
+    """Return the statements that were cancelled in vain, the latest first, as the journal's mirror knows of them."""
+    try:
+        with database.snapshot() as snapshot:
+            return tuple(snapshot.rows("read/runs/unheeded", Unheeded, told=_TOLD))
+    except Missing:  # nothing was ever applied here
+        return ()
 
 
 def end_session(session: Session, *, reason: str, why: Why) -> Action:
@@ -40,7 +78,10 @@ def cancel_query(session: Session, *, reason: str, why: Why) -> Action:
 
 
 class EndSession:
-    """Ends a session that is idle in its transaction or blocks others. What it has not committed is lost."""
+    """Ends a session that others wait for, or that is idle in its transaction for too long. What it has not committed is lost.
+
+    One at work is ended only if the statement that it runs was cancelled before, in vain.
+    """
 
     verb = "end session"
 
@@ -58,7 +99,15 @@ class EndSession:
             return Observation(state=State.CHANGED, reason="it is in another transaction now, or in none")
         if action.before["why"] == Why.IDLE:
             return _idle(action, found, now)
-        return _blocking(found, sessions)
+        seen = _blocking(found, sessions)
+        if seen.state is not State.BEFORE:
+            return seen
+        if action.before["why"] == Why.UNHEEDED:
+            if (found.state, found.statement_since) != ("active", _moment(action, "statement_since")):
+                return Observation(state=State.CHANGED, reason="it does not run that statement any more")
+        elif not found.idle_in_transaction:
+            return Observation(state=State.CHANGED, reason=f"it is {found.state} now: it works again")
+        return seen
 
     def in_use(self, action: Action) -> str | None:
         """Say why it is not for us to end: a superuser's, our own, or out of this role's reach."""
@@ -67,7 +116,7 @@ class EndSession:
     def apply(self, action: Action) -> None:
         """End it, if it is as planned at that very moment, and wait until it is gone."""
         if _signal(self._gate, "write/sessions/end", action):
-            _await(self, action, "it was told to end, and is still there")
+            _await(self, action, "it was told to end, and is still there", hint="see pg_stat_activity")
         elif self.observe(action).state is not State.AFTER:
             raise ArrakisError(f"session {action.resource.id} is not as planned any more: it was left alone")
 
@@ -104,7 +153,7 @@ class CancelQuery:
     def apply(self, action: Action) -> None:
         """Cancel it, if it is as planned at that very moment, and wait until it has stopped."""
         if _signal(self._gate, "write/sessions/cancel", action):
-            _await(self, action, "it was told to stop, and runs on or still holds what others wait for")
+            _await(self, action, _TOLD, hint="run the runbook again: it proposes to end the session")
         elif self.observe(action).state is not State.AFTER:
             raise ArrakisError(f"session {action.resource.id} is not as planned any more: it was left alone")
 
@@ -174,7 +223,9 @@ def _blocking(found: Session, sessions: tuple[Session, ...]) -> Observation:
     if not waiting:
         return Observation(state=State.CHANGED, reason="nobody waits for it alone any more")
     return Observation(
-        state=State.BEFORE, reason=f"{waiting} sessions wait for it", evidence={"waiting": waiting}
+        state=State.BEFORE,
+        reason=f"{counted(waiting, 'session waits', 'sessions wait')} for it",
+        evidence={"waiting": waiting},
     )
 
 
@@ -209,16 +260,17 @@ def _signal(gate: Gate, statement: str, action: Action) -> bool:
             pid=action.before["pid"],
             **{name: _moment(action, name) for name in _MOMENTS},
             idle=action.before["why"] == Why.IDLE,
+            unheeded=action.before["why"] == Why.UNHEEDED,
             limit=IDLE_LIMIT,
             ours=APPLICATION,
         )
     return bool(signalled)
 
 
-def _await(remedy: EndSession | CancelQuery, action: Action, otherwise: str) -> None:
+def _await(remedy: EndSession | CancelQuery, action: Action, otherwise: str, *, hint: str) -> None:
     """Wait until it is as it should be. Raises ArrakisError if it does not become so."""
     end = time.monotonic() + _PATIENCE
     while remedy.observe(action).state is not State.AFTER:
         if time.monotonic() > end:
-            raise ArrakisError(f"session {action.resource.id}: {otherwise}", hint="see pg_stat_activity")
+            raise ArrakisError(f"session {action.resource.id}: {otherwise}", hint=hint)
         time.sleep(_POLL)

@@ -4,8 +4,8 @@ import math
 from datetime import UTC, datetime, timedelta
 
 from diagnostics.servers import Instance, read_instance
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
-from runbooks.remedies.gate import Gate
 from sandbox.errors import ArrakisError
 
 __all__ = ["SETTLING", "EnlargeStorage", "enlarge_storage", "enlarged", "settles_until"]

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from diagnostics.compute import TaskRun, TaskTarget, read_rule, read_tasks
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
-from runbooks.remedies.gate import Gate
 from sandbox import cleanup, registry, schemas, teardown
 from sandbox.errors import ArrakisError
 

@@ -1,25 +1,33 @@
 """The terminal: the answer first, then the why, then what to type. Plain text; colour only where it is wanted."""
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from tabulate import tabulate
 
-from runbooks.engine.apply import Outcome, Result
+from runbooks.engine.apply import Outcome
 from runbooks.engine.environment import command
 from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius, targets
-from runbooks.engine.model import Finding, Phase, Plan, Reversibility, Severity
+from runbooks.engine.model import Action, Finding, Phase, Plan, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
+from runbooks.engine.work import UNDO, Result
 from runbooks.reports.plot import plot, sparkline
-from sandbox.text import clean
+from sandbox.text import clean, counted, size
 
-__all__ = ["applied", "diagnosis", "plan_lines", "progress"]
+__all__ = ["MANY", "applied", "diagnosis", "plan_lines", "progress"]
 
+MANY = 30
+"""More actions than a person reads: they are told in groups."""
+
+_FIRST = 2
+_INDENT = 9  # columns before a finding's words
 _ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 _COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
+_BEGUN = (Phase.DONE, Phase.FAILED)
 _VERDICT = {
     Exit.HEALTHY: "healthy",
     Exit.PROPOSED: "something is wrong",
@@ -39,22 +47,34 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
     if found.plan is None:
         lines.append("Nothing is proposed.")
         return "\n".join(lines)
-    verdict = blast_radius(found.plan, None)
-    raised = "" if verdict.allowed else f" --max-targets {targets(found.plan.actions)}"
     lines += plan_lines(found.plan, width=width)
-    lines += [f"Blast radius: {verdict.reason}.", "", f"Apply it before {_local(found.plan.expires_at)}:"]
+    raised = ""
+    if not found.runbook.urgent:  # which nothing limits
+        verdict = blast_radius(found.plan, None)
+        raised = "" if verdict.allowed else f" --max-targets {targets(found.plan.actions)}"
+        lines += [*_wrapped(f"Blast radius: {verdict.reason}.", width + _INDENT), ""]
+    lines.append(f"Apply it before {_local(found.plan.expires_at)}:")
     lines.append(f"  {command(found.environment)} apply --plan {found.plan.id}{raised}")
     return "\n".join(lines)
 
 
 def _verdict(found: Diagnosis) -> str:
+    if found.runbook.urgent and found.plan:
+        steps = len(found.plan.actions)
+        untold = ", and not everything could be told" if found.exit is Exit.UNKNOWN else ""
+        return f"{steps} steps to take{untold}"
+    if found.runbook.urgent and found.exit is Exit.HEALTHY:
+        return "nothing to do"
     if found.exit is Exit.UNKNOWN and any(each.severity is Severity.CRITICAL for each in found.findings):
         return "something is wrong, and not everything could be told"
     return _VERDICT[found.exit]
 
 
 def plan_lines(plan: Plan, *, width: int = 1_000) -> list[str]:
-    """Return a plan as a table: what is done to what, before and after, and whether it can be undone."""
+    """Return a plan as a table: what is done to what, before and after, and whether it can be undone; many, as groups."""
+    head = f"Plan {plan.id}: {counted(len(plan.actions), 'action')}, {_undoing(plan)}"
+    if len(plan.actions) > MANY:
+        return [*_wrapped(head, width + _INDENT), *_grouped(plan, width=width), ""]
     rows = [
         [
             action.id,
@@ -65,16 +85,42 @@ def plan_lines(plan: Plan, *, width: int = 1_000) -> list[str]:
         ]
         for action in plan.actions
     ]
-    lost = sum(action.reversibility is Reversibility.IRREVERSIBLE for action in plan.actions)
-    head = f"Plan {plan.id}: {len(rows)} actions, " + (
-        f"{lost} CANNOT BE UNDONE" if lost else "all can be undone"
-    )
     if width >= 150:
         return [head, tabulate(rows, headers=["", "action", "target", "has", "why"], tablefmt="simple"), ""]
     lines = [head]
-    for number, verb, name, amount, _ in rows:
-        lines += [f"  {number:>3}  {verb:<18} {amount}", f"       {name}"]
+    for number, verb, name, amount, why in rows:
+        lines += [f"  {number:>3}  {verb:<18} {amount}".rstrip(), f"       {name}"]
+        lines += (f"       {line}" for line in _wrapped(why, width - 2) if line)
     return [*lines, ""]
+
+
+def _grouped(plan: Plan, *, width: int) -> list[str]:
+    """Tell how many targets there are of each kind, and the first ones; `--json` and the saved plan name all."""
+    groups: dict[tuple[str, str], list[Action]] = defaultdict(list)
+    for action in plan.actions:
+        groups[str(action.before.get("group", "")), action.verb].append(action)
+    rows = [
+        (clean(group), clean(verb), len(alike), [clean(each.resource.id) for each in alike[:_FIRST]])
+        for (group, verb), alike in groups.items()
+    ]
+    if width >= 150:
+        told = [[group, verb, count, ", ".join(first)] for group, verb, count, first in rows]
+        table = tabulate(told, headers=["", "action", "targets", "the first"], tablefmt="simple")
+        return [*table.splitlines(), "`--json` names them all."]
+    lines: list[str] = []
+    for group, verb, count, first in rows:
+        lines += [f"  {count:>6}  {verb:<18} {group}".rstrip(), *(f"          {name}" for name in first)]
+    return [*lines, "`--json` names them all."]
+
+
+def _undoing(plan: Plan) -> str:
+    """Say how much of a plan can be undone."""
+    kinds = [action.reversibility for action in plan.actions]
+    if lost := kinds.count(Reversibility.IRREVERSIBLE):
+        return f"{lost} CANNOT BE UNDONE"
+    if Reversibility.REVERSIBLE not in kinds:
+        return "nothing to undo: they lose nothing"
+    return "all can be undone" + (", where anything is lost" if Reversibility.NOTHING in kinds else "")
 
 
 def applied(outcome: Outcome, *, lab: bool, base: str, colour: bool = False, width: int = 1_000) -> str:
@@ -83,21 +129,45 @@ def applied(outcome: Outcome, *, lab: bool, base: str, colour: bool = False, wid
     total = len(outcome.results)
     word = "undone" if outcome.plan.undoes else "applied"
     marked = "LAB  " if lab else ""
-    answer = f"{marked}{word}: {done} of {total} actions" + (", verified" if done == total else "")
+    answer = f"{marked}{word}: {done} of {counted(total, 'action')}" + (", verified" if done == total else "")
+    answer += f"; {len(outcome.left)} left alone" if outcome.left else ""
     lines = [answer, f"run {outcome.run}"]
+    lines += _unsettled(outcome)
     lines += [
-        f"  {_state(result)}  {clean(result.action.resource.id)}: {clean(result.reason)}"
-        for result in outcome.results
-        if not result.settled
+        f"  {line}" for each in outcome.left for line in _finding_lines(each, colour=colour, width=width)
     ]
-    if any(result.phase is Phase.FAILED for result in outcome.results):
+    if any(result.phase in (Phase.FAILED, None) for result in outcome.results):
         lines.append(f"Go on:  {base} resume --run {outcome.run}")
-    undoable = any(result.action.reversibility is Reversibility.REVERSIBLE for result in outcome.results)
-    if undoable and not outcome.plan.undoes:
+    if any(_undoable(result) for result in outcome.results) and not outcome.plan.undoes:
         lines.append(f"Undo:   {base} undo --run {outcome.run}")
     if outcome.outlook:
         lines += ["", "Measured again:", *_findings(outcome.outlook, colour=colour, width=width)]
     return "\n".join(lines)
+
+
+def _unsettled(outcome: Outcome) -> list[str]:
+    """Tell what was not done and why; of many that were not reached, how many."""
+    told = [result for result in outcome.results if not result.settled]
+    if len(told) > MANY:
+        waiting = [result for result in told if result.phase is None]
+        told = [result for result in told if result.phase is Phase.FAILED]  # they matter most
+        told += [each for each in outcome.results if each.phase is Phase.SKIPPED and not each.settled]
+        more = [f"  {len(waiting)} were {clean(waiting[0].reason)}"] if waiting else []
+        if len(told) > MANY:
+            more.append(f"  … and {len(told) - MANY} more: `show --run {outcome.run}` names them")
+            told = told[:MANY]
+    else:
+        more = []
+    return [
+        *(f"  {_state(each)}  {clean(each.action.resource.id)}: {clean(each.reason)}" for each in told),
+        *more,
+    ]
+
+
+def _undoable(result: Result) -> bool:
+    action = result.action
+    lasting = action.reversibility is not Reversibility.REVERSIBLE or action.verb.startswith(UNDO)
+    return not lasting and result.phase in _BEGUN
 
 
 def progress(result: Result) -> str:
@@ -108,16 +178,23 @@ def progress(result: Result) -> str:
 
 
 def _findings(findings: Sequence[Finding], *, colour: bool, width: int) -> list[str]:
-    """The worst first; among equals, in the order in which they were found."""
-    ordered = (item for severity in _ORDER for item in findings if item.severity is severity)
+    """The worst first; among equals, in the order in which they were found. A way is told hop by hop, where its worst is."""
+    hops = [item for item in findings if item.check == "hop"]
+    worst = min((_ORDER.index(item.severity) for item in hops), default=0)
+    ordered: list[Finding] = []
+    for place, severity in enumerate(_ORDER):
+        mine = [item for item in findings if item.severity is severity and item not in hops]
+        ordered += [*mine, *hops] if hops and place == worst else mine
     return [line for item in ordered for line in _finding_lines(item, colour=colour, width=width)]
 
 
 def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
-    indent = " " * 9
+    indent = " " * _INDENT
     lines = _wrapped(clean(finding.summary), width)
     if detail := _evidence(finding):
         lines += _wrapped(detail, width)
+    if hint := finding.evidence.get("hint"):
+        lines += _wrapped(f"next: {clean(hint)}", width)
     for detail in finding.evidence.get("details", ()):
         lines += _wrapped(clean(detail), width)
     # What is drawn is told by its shape: it is not wrapped.
@@ -136,7 +213,9 @@ def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Cut between words only: a name has to survive being copied."""
-    return textwrap.wrap(text, max(20, width - 9), break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, max(20, width - _INDENT), break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]
 
 
 def _by_hand(findings: Sequence[Finding]) -> list[str]:
@@ -149,12 +228,12 @@ def _evidence(finding: Finding) -> str:
     evidence = finding.evidence
     parts = []
     if evidence.get("keys") is not None:
-        parts.append(f"{evidence['keys']} keys")
+        parts.append(counted(evidence["keys"], "key"))
     if evidence.get("bytes") is not None:
-        parts.append(_size(evidence["bytes"]))
+        parts.append(size(evidence["bytes"]))
     if evidence.get("rows") is not None:
-        parts.append(f"{evidence['rows']} rows")
-    for name in ("owner", "last_activity", "was", "holds", "hint"):
+        parts.append(counted(evidence["rows"], "row"))
+    for name in ("owner", "last_activity", "was", "holds"):
         if evidence.get(name):
             value = evidence[name]
             parts.append(
@@ -173,18 +252,10 @@ def _state(result: Result) -> str:
 
 def _amount(before: Any) -> str:
     if "bytes" in before:
-        return f"{before['rows']} rows, {_size(before['bytes'])}"
+        return f"{counted(before['rows'], 'row')}, {size(before['bytes'])}"
     if "sandboxes" in before:
-        return f"{len(before['sandboxes'])} sandboxes"
-    return f"{before['keys']} keys" if "keys" in before else ""
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TB"
+        return counted(len(before["sandboxes"]), "sandbox", "sandboxes")
+    return counted(before["keys"], "key") if "keys" in before else ""
 
 
 def _local(moment: datetime) -> str:

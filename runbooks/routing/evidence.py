@@ -18,12 +18,13 @@ from diagnostics.routes import Cached, Routes, read_cached, read_routes
 from diagnostics.servers import Cache, read_cache
 from diagnostics.stack import Stack
 from diagnostics.streams import Messaging, read_messaging
-from runbooks.engine.apply import Result
 from runbooks.engine.systems import Readers
+from runbooks.engine.work import Result
 from sandbox import registry, streams
-from sandbox.errors import Missing, SandboxCode, SandboxError
+from sandbox.errors import ArrakisError, Missing, SandboxError
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.facts import gather as gather_facts
+from sandbox.limits import check_guild, check_name
 from sandbox.model import Message, Sandbox
 
 __all__ = ["MOST_MESSAGES", "Asked", "Evidence", "Heard", "Way", "Workers", "gather"]
@@ -61,11 +62,15 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """The way of what was asked for: what the table says, what is cached, what is on its subjects and who listens."""
+    """The way of what was asked for: what the table says, what is cached, what is on its subjects and who listens.
+
+    `whole`: of a sandbox and all its guilds, not of one guild.
+    """
 
     asked: Fact[Asked]
     cached: Fact[tuple[Cached, ...]]
     heard: Fact[Heard]
+    whole: bool = False
 
     @property
     def guilds(self) -> tuple[str, ...]:
@@ -108,13 +113,28 @@ class Evidence:
 
 
 def gather(
-    readers: Readers, *, now: datetime, deadline: float, stack: Stack, guild: str = "", sandbox: str = ""
+    readers: Readers,
+    *,
+    now: datetime,
+    deadline: float,
+    stack: Stack,
+    guild: str | None = None,
+    sandbox: str | None = None,
 ) -> Evidence:
     """Read everything side by side, within `deadline` seconds; of a guild or sandbox, first of all what the table says.
 
-    Raises SandboxError for a sandbox that is not there, or a guild that is another's.
+    Raises ArrakisError for what can be no guild's id or sandbox's name, the empty one too: that asks about one, not about
+    all; and for both. Raises SandboxError for a sandbox that is not there.
     """
     asked, left = None, deadline
+    if guild is not None and sandbox is not None:
+        raise ArrakisError(
+            "a guild and a sandbox are two ways to ask", hint="say --guild ID or --sandbox NAME"
+        )
+    if guild is not None:
+        check_guild(guild)
+    if sandbox is not None:
+        check_name(sandbox)
     if guild or sandbox:
         probe = {"asked": lambda: _asked(readers, guild=guild, sandbox=sandbox)}
         asked = gather_facts(probe, deadline=deadline * 0.3)["asked"]
@@ -127,7 +147,8 @@ def gather(
     way = None
     if asked:
         untold = Unknown("no sandbox is known to ask about")
-        way = Way(asked=asked, **{name: seen.pop(name, untold) for name in ("cached", "heard")})
+        own_facts = {name: seen.pop(name, untold) for name in ("cached", "heard")}
+        way = Way(asked=asked, whole=sandbox is not None, **own_facts)
     return Evidence(now=now, stack=stack, way=way, **seen)
 
 
@@ -155,7 +176,7 @@ def _shared(readers: Readers, now: datetime, stack: Stack, *, budget: float) -> 
     }
 
 
-def _own(readers: Readers, asked: Asked | None, guild: str) -> dict[str, Callable[[], Any]]:
+def _own(readers: Readers, asked: Asked | None, guild: str | None) -> dict[str, Callable[[], Any]]:
     """The probes of one way; without the table, a guild's cached route can still be looked at."""
     guilds = asked.guilds if asked else tuple(filter(None, (guild,)))
     probes: dict[str, Callable[[], Any]] = {}
@@ -166,22 +187,14 @@ def _own(readers: Readers, asked: Asked | None, guild: str) -> dict[str, Callabl
     return probes
 
 
-def _asked(readers: Readers, *, guild: str, sandbox: str) -> Asked:
+def _asked(readers: Readers, *, guild: str | None, sandbox: str | None) -> Asked:
     with readers.sql.snapshot() as snapshot:
-        row = registry.by_name(snapshot, sandbox) if sandbox else None
-        if sandbox and row is None:
-            raise registry.not_found(sandbox)
-        if not guild:
-            return Asked(guilds=tuple(registry.guilds(snapshot, row.id)) if row else (), sandbox=row)
-        mapped = registry.mapped_to(snapshot, guild)
-    if row and (mapped is None or mapped.id != row.id):
-        where = f"to {mapped.name}" if mapped else "to no sandbox"
-        raise SandboxError(
-            SandboxCode.GUILD_MAPPED,
-            f"guild {guild} is mapped {where}, not to {row.name}",
-            hint="ask about the guild, or about the sandbox",
-        )
-    return Asked(guilds=(guild,), sandbox=mapped)
+        if guild:
+            return Asked(guilds=(guild,), sandbox=registry.mapped_to(snapshot, guild))
+        row = registry.by_name(snapshot, sandbox or "")
+        if row is None:
+            raise registry.not_found(sandbox or "")
+        return Asked(guilds=tuple(registry.guilds(snapshot, row.id)), sandbox=row)
 
 
 def _heard(readers: Readers, row: Sandbox) -> Heard:

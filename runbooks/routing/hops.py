@@ -1,5 +1,6 @@
 """The way that a guild's or a sandbox's events take, hop by hop: one finding a hop, in order. Pure."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 from diagnostics.reach import SEE_NATS
 from diagnostics.routes import SEE_MAPPINGS, SEE_ROUTE, Cached
 from diagnostics.streams import SEE_CONSUMER, SEE_MESSAGES, SEE_STREAM, SeenConsumer, SeenStream, Served
-from runbooks.engine.model import Finding, Resource, Severity
+from runbooks.engine.model import Finding, Phase, Resource, Severity
 from runbooks.findings import span
 from runbooks.routing.evidence import MOST_MESSAGES, Asked, Evidence, Way
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.model import Sandbox, Status
 from sandbox.routes import NOWHERE
 from sandbox.streams import subjects_of
-from sandbox.text import clean
+from sandbox.text import clean, counted
 
 __all__ = ["way_findings"]
 
@@ -88,7 +89,10 @@ def _sandbox(way: Way, now: datetime) -> Hop:
 
 def _cached(way: Way) -> Iterator[Hop]:
     """A hop for each guild: what the EventRouter finds before it asks the table."""
-    source = SEE_ROUTE.format(guild=" ".join(way.guilds[:1]) or "ID")
+    source = _see_route(next(iter(way.guilds), "ID"))
+    if isinstance(way.asked, Known) and not way.guilds:
+        yield _blank(way.asked, "no guild, no route", source)
+        return
     if isinstance(way.cached, Unknown):
         yield Severity.UNKNOWN, f"cannot tell: {way.cached.reason}", source
         return
@@ -98,7 +102,7 @@ def _cached(way: Way) -> Iterator[Hop]:
 
 
 def _route(cached: Cached | None, guild: str, way: Way) -> Hop:
-    name, source = clean(guild), SEE_ROUTE.format(guild=guild)
+    name, source = clean(guild), _see_route(guild)
     if cached is None:
         return Severity.OK, f"none of {name}: the EventRouter asks the table at the next event", source
     told = f"{name} → {clean(cached.value)}, {cached.ending}"
@@ -167,8 +171,10 @@ def _messages(way: Way, now: datetime) -> str:
     messages = way.heard.value.messages if isinstance(way.heard, Known) else ()
     if not messages:
         return "no message of the last five minutes is on them"
-    count = f"{len(messages)}" if len(messages) < MOST_MESSAGES else f"{MOST_MESSAGES} or more"
-    return f"{count} messages are on them, the last read {span(max(now - messages[-1].time, now - now))} old"
+    count = counted(len(messages), "message is", "messages are")
+    if len(messages) >= MOST_MESSAGES:
+        count = f"{MOST_MESSAGES} or more messages are"
+    return f"{count} on them, the last read {span(max(now - messages[-1].time, now - now))} old"
 
 
 def _consumer(evidence: Evidence, way: Way) -> Hop:
@@ -194,6 +200,8 @@ def _canary(evidence: Evidence, row: Sandbox | None) -> Hop:
     if isinstance(evidence.canary, Unknown):
         return Severity.UNKNOWN, f"none was sent: {evidence.canary.reason}", source
     [result] = evidence.canary.value
+    if not result.settled and result.phase is not Phase.FAILED:
+        return Severity.UNKNOWN, f"none was sent now: {clean(result.reason)}", source
     if "sequence" not in result.evidence:
         return Severity.CRITICAL, f"not stored: {clean(result.reason)}", source
     return *_taken(result.evidence), source
@@ -217,6 +225,11 @@ def _blank(asked: Fact[Asked], why: str, source: str) -> Hop:
     if isinstance(asked, Unknown):
         return Severity.UNKNOWN, f"cannot tell: {asked.reason}", source
     return Severity.OK, f"not looked at: {why}", source
+
+
+def _see_route(guild: str) -> str:
+    """Return the command by which a person sees a guild's cached route, safe to paste whatever the table has for a guild."""
+    return SEE_ROUTE.format(guild=shlex.quote(clean(guild)))
 
 
 def _see_messages(row: Sandbox) -> str:

@@ -18,7 +18,7 @@ from runbooks.engine.model import Finding, Resource
 from runbooks.routing.evidence import Evidence
 from sandbox.facts import Known
 from sandbox.model import Status
-from sandbox.text import clean
+from sandbox.text import clean, counted
 
 __all__ = ["causes", "how_often", "in_the_way", "misled", "still_fails", "unserved", "wrong_routes"]
 
@@ -252,7 +252,7 @@ def _loop(evidence: Evidence) -> list[Finding]:
         return []
     return [
         findings.cause(
-            f"{seen.circling} events circle: the EventRouter publishes what belongs to production back into EVENTS",
+            f"{counted(seen.circling, 'event circles', 'events circle')}: the EventRouter publishes what belongs to production back into EVENTS",
             details=[
                 how_often(seen),
                 "it is an event of a guild without a running sandbox, or of no guild",
@@ -261,7 +261,7 @@ def _loop(evidence: Evidence) -> list[Finding]:
                 "nothing is proposed: a purge beside a running EventRouter leaves what it has in hand, and loses what was"
                 " not routed yet",
             ],
-            source=SEE_MESSAGES.format(name="EVENTS", subject=clean(seen.subject)),
+            source=SEE_MESSAGES.format(name="EVENTS", subject=clean(seen.subject).replace("'", r"'\''")),
             resource=Resource(kind="loop", id="EVENTS"),
         )
     ]
@@ -291,13 +291,15 @@ def _routes(evidence: Evidence) -> list[Finding]:
     if not losing:
         return []
     counts = Counter(each.fault for each in losing)
-    kinds = ", ".join(f"{counts[fault]} lead to {fault}" for fault in Fault if counts[fault])
+    kinds = ", ".join(
+        f"{counted(counts[fault], 'leads', 'lead')} to {fault}" for fault in Fault if counts[fault]
+    )
     more = [f"and {len(losing) - _SHOWN} more"] if len(losing) > _SHOWN else []
     if isinstance(evidence.circling, Known) and evidence.circling.value.guilds & misled(evidence):
         more.append(f"so their events circle in EVENTS: {how_often(evidence.circling.value)}")
     return [
         findings.cause(
-            f"the cached routes of {len(losing)} guilds are wrong: {kinds}",
+            f"the cached routes of {counted(len(losing), 'guild')} are wrong: {kinds}",
             details=[*map(_told, losing[:_SHOWN]), *more],
             source=SEE_ROUTES,
             resource=Resource(kind="route", id=losing[0].cached.guild),

@@ -13,7 +13,7 @@ from runbooks.probing import part
 from runbooks.routing.evidence import Evidence
 from runbooks.routing.losses import how_often, wrong_routes
 from sandbox.facts import Known, Unknown
-from sandbox.text import clean
+from sandbox.text import clean, counted
 
 __all__ = ["part_findings", "route_findings", "unknown_findings"]
 
@@ -72,7 +72,7 @@ def route_findings(evidence: Evidence) -> list[Finding]:
         Finding(
             check="routes",
             severity=Severity.WARNING if lasting else Severity.OK,
-            summary=f"{running} guilds are routed to sandboxes{beside}; {len(seen.cached)} routes are cached,"
+            summary=f"{counted(running, 'guild is', 'guilds are')} routed to sandboxes{beside}; {len(seen.cached)} routes are cached,"
             f" {seen.uncached} are cached at the guild's next event{kept}",
             evidence={"details": [f"guild {clean(each.guild)} {each.ending}" for each in lasting[:_SHOWN]]},
             source=SEE_ROUTES,
@@ -91,7 +91,9 @@ def _stream(each: SeenStream, evidence: Evidence) -> Finding:
     state, what = each.state, f"there is no stream {each.name}"
     if state is not None:
         age = span(max(evidence.now - state.oldest, timedelta(0))) if state.oldest else ""
-        what = f"stream {each.name}: {state.messages} messages" + (f", the oldest {age} old" if age else "")
+        what = f"stream {each.name}: {counted(state.messages, 'message')}" + (
+            f", the oldest {age} old" if age else ""
+        )
         if each.copies_missing:
             wrong.append(f"{each.copies_missing} of its {state.config.replicas} copies are not up to date")
         if state.full:

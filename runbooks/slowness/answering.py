@@ -13,6 +13,7 @@ from runbooks.reports.plot import bars
 from runbooks.slowness.evidence import Evidence, script_blocks
 from runbooks.slowness.hindrances import DRAWN, loads, recent, redis_is_slow
 from sandbox.facts import Fact, Unknown
+from sandbox.text import counted
 
 __all__ = ["SLOW_LOGIN", "server_findings"]
 
@@ -68,8 +69,10 @@ def _state(evidence: Evidence) -> list[Finding]:
         f"{seen.evicted:,} keys evicted so far, {seen.blocked} clients in a blocking command",
         f"the last fork stopped it for {seen.fork_seconds * 1000:.0f} ms, {seen.aof_delayed} writes waited for the disk (AOF)",
     ]
-    if seen.cluster:
-        details.append("it is a node of a cluster, and knows a part of the keys only")
+    if seen.node:
+        details.append(
+            f"it is a cluster: of its primaries {seen.node} is the fullest, and the keys are those of all"
+        )
     summary = f"{seen.product}: {seen.used_memory / 2**20:,.1f}{limit} used ({seen.policy}), {clients} clients, {seen.keys:,} keys"
     return [
         Finding(
@@ -116,7 +119,7 @@ def _events(evidence: Evidence) -> Finding:
         for each in found[:_SHOWN]
     ]
     summary = (
-        f"LATENCY has seen {len(found)} kinds of delay"
+        f"LATENCY has seen {counted(len(found), 'kind')} of delay"
         if found
         else "LATENCY has nothing, or is switched off"
     )
@@ -173,13 +176,15 @@ def _loaded(load: Load, source: str) -> Finding:
     if not load.metrics:
         summary = f"{load.name} is a {load.instance_class}: cannot tell how hard it works: its metrics cannot be read"
         return Finding(check="load", severity=Severity.UNKNOWN, summary=summary, source=source)
+    if load.unread:
+        summary += f"; {', '.join(load.unread)} cannot be read"
     if load.spent and not load.throttled_when_spent:
         summary += "; its CPU credits are used up, and it runs on surplus ones, which cost"
     wrong = load.busy or load.spent
     evidence: dict[str, Any] = {"metrics": known}
     return Finding(
         check="load",
-        severity=Severity.WARNING if wrong else Severity.OK,
+        severity=Severity.WARNING if wrong else Severity.UNKNOWN if load.unread else Severity.OK,
         summary=summary,
         resource=Resource(kind="server", id=load.name),
         evidence=evidence,

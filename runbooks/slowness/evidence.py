@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from diagnostics import explain, indexes, latency, load, reach, waiting
 from diagnostics.explain import Fault, Flaw, Plan
-from diagnostics.indexes import EXPECTED, Expected, Index, Table
+from diagnostics.indexes import EXPECTED, Expected, Index, Progress, Table
 from diagnostics.latency import Latency, RedisState, Timed
 from diagnostics.load import Load
 from diagnostics.reach import Reach
@@ -17,6 +17,7 @@ from diagnostics.sessions import Session, read_sessions
 from diagnostics.stack import Stack
 from diagnostics.waiting import Tree
 from runbooks.engine.systems import Readers
+from runbooks.remedies.sessions import Unheeded, read_unheeded
 from sandbox import health, registry
 from sandbox.errors import Busy, SandboxCode, SandboxError
 from sandbox.facts import Fact, Known, Unknown
@@ -32,6 +33,7 @@ __all__ = [
     "Lock",
     "Waiting",
     "barriers",
+    "being_made",
     "gather",
     "lacking",
     "misleading",
@@ -44,6 +46,7 @@ PATIENCE = timedelta(seconds=2)
 FELT = 10.0
 """Milliseconds that a statement may take before a wrong plan is felt: with an index it takes well under one."""
 
+_MISLED = (Flaw.ESTIMATE, Flaw.SEQUENTIAL, Flaw.REMOVED)  # what wrong statistics make of a plan
 _SHARE = 0.55  # of the deadline, for what is timed alone
 _EXCLUSIVE = "AccessExclusiveLock"
 _SLOW_COMMANDS = 20
@@ -96,8 +99,10 @@ class Evidence:
     nats: Fact[Reach]
     plans: Fact[tuple[Plan, ...]]
     indexes: Fact[tuple[Index, ...]]
+    building: Fact[tuple[Progress, ...]]
     tables: Fact[tuple[Table, ...]]
     waiting: Fact[Waiting]
+    unheeded: Fact[tuple[Unheeded, ...]]
     latency: Fact[Latency]
     state: Fact[RedisState]
     slow_commands: Fact[list[SlowCommand]]
@@ -106,18 +111,20 @@ class Evidence:
     cache: Fact[tuple[Cache, tuple[Load, ...]]]
 
 
-def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, sandbox: str = "") -> Evidence:
+def gather(
+    readers: Readers, *, now: datetime, deadline: float, stack: Stack, sandbox: str | None = None
+) -> Evidence:
     """Time the command alone, so that nothing else slows it; then read the rest side by side. Bounded by `deadline` s.
 
     Raises SandboxError 004 where no sandbox has the name that is asked about, ArrakisError where none could.
     """
-    if sandbox:
+    if sandbox is not None:
         check_name(sandbox)
     began = time.monotonic()
     sql, keys, server, aws = readers.sql, readers.keys, readers.cache, readers.aws
     timed = gather_facts(
         {
-            "timed": lambda: latency.time_status(sql, keys, readers.streams, sandbox=sandbox, now=now),
+            "timed": lambda: latency.time_status(sql, keys, readers.streams, sandbox=sandbox or "", now=now),
             "postgres": lambda: reach.reach_postgres(sql),
             "redis": lambda: reach.reach_redis(keys),
             "nats": lambda: reach.reach_nats(readers.streams),
@@ -128,8 +135,10 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, sa
     probes = {
         "plans": lambda: _plans(readers, timed["timed"]),
         "indexes": lambda: _indexes(readers),
+        "building": lambda: _building(readers),
         "tables": lambda: _tables(readers),
         "waiting": lambda: _waiting(readers),
+        "unheeded": lambda: read_unheeded(sql),
         "latency": lambda: latency.sample(server),
         "state": lambda: latency.read_redis(server),
         "slow_commands": lambda: server.slow_commands(_SLOW_COMMANDS),
@@ -175,6 +184,13 @@ def lacking(evidence: Evidence) -> list[tuple[Expected, Fault | None]]:
     return [(each, next(_hurt(each, evidence), None)) for each in wanting]
 
 
+def being_made(expected: Expected, evidence: Evidence) -> Progress | None:
+    """Return how far an index has come that somebody makes at this moment; None where nobody is seen to."""
+    if not isinstance(evidence.building, Known):
+        return None
+    return next((each for each in evidence.building.value if each.index == expected.name), None)
+
+
 def misleading(evidence: Evidence) -> list[tuple[Table, Fault | None]]:
     """Return the tables whose statistics are stale, each with what the plans show of it; None: nothing is felt."""
     if isinstance(evidence.tables, Unknown):
@@ -186,7 +202,10 @@ def misleading(evidence: Evidence) -> list[tuple[Table, Fault | None]]:
             faults = (
                 fault
                 for plan, fault in _faults(evidence)
-                if fault.node.relation == table.name and plan.milliseconds >= FELT and fault not in blamed
+                if fault.flaw in _MISLED
+                and fault.node.relation == table.name
+                and plan.milliseconds >= FELT
+                and fault not in blamed
             )
             told.append((table, next(faults, None)))
     return told
@@ -221,6 +240,11 @@ def _plans(readers: Readers, timed: Fact[Timed]) -> tuple[Plan, ...]:
 def _indexes(readers: Readers) -> tuple[Index, ...]:
     with readers.sql.snapshot() as snapshot:
         return indexes.read_indexes(snapshot)
+
+
+def _building(readers: Readers) -> tuple[Progress, ...]:
+    with readers.sql.snapshot() as snapshot:
+        return indexes.read_building(snapshot)
 
 
 def _tables(readers: Readers) -> tuple[Table, ...]:

@@ -4,6 +4,7 @@ A lock that bars readers explains every look-up, a script that blocks Redis ever
 blame only where the command's own plans show it.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -18,9 +19,18 @@ from diagnostics.sessions import SEE_WAITING
 from runbooks.engine.model import Finding, Resource
 from runbooks.findings import cause
 from runbooks.probing import dead_server
-from runbooks.slowness.evidence import Barrier, Evidence, barriers, lacking, misleading, script_blocks
+from runbooks.slowness.evidence import (
+    Barrier,
+    Evidence,
+    barriers,
+    being_made,
+    lacking,
+    misleading,
+    script_blocks,
+)
 from sandbox.facts import Fact, Known
 from sandbox.ports import SlowCommand
+from sandbox.text import counted
 
 __all__ = [
     "DRAWN",
@@ -38,7 +48,8 @@ DRAWN = 71
 """Columns for what is drawn: a terminal's 80 without what stands before a finding's lines."""
 
 SLOW_PING, STALL = 50.0, 250.0
-"""Milliseconds: what one PING in twenty may take at most, and what none may, without Redis being called slow."""
+"""Milliseconds: what one PING in twenty may take at most, and for how long slower ones may take together, of the second in
+which they are sampled, without Redis being called slow."""
 
 FAR = 250.0
 """Milliseconds for a TCP connection, above which the network is to blame."""
@@ -84,6 +95,12 @@ def recent(evidence: Evidence) -> list[SlowCommand]:
     return [each for each in evidence.slow_commands.value if now - each.at <= _LATELY]
 
 
+def blocking(evidence: Evidence) -> list[SlowCommand]:
+    """Return the slow commands of the last minute that explain a slow PING, the longest first."""
+    long = (each for each in recent(evidence) if each.seconds * 1000 >= SLOW_PING)
+    return sorted(long, key=lambda each: -each.seconds)
+
+
 def redis_is_slow(evidence: Evidence) -> bool:
     """Whether Redis keeps its clients waiting: half of the PINGs, or fewer where a slow command explains it.
 
@@ -92,8 +109,10 @@ def redis_is_slow(evidence: Evidence) -> bool:
     if not isinstance(evidence.latency, Known):
         return False
     seen = evidence.latency.value
-    if any(each.seconds * 1000 >= SLOW_PING for each in recent(evidence)):
-        return seen.most >= STALL or seen.percentile(0.95) >= SLOW_PING
+    if blocking(evidence):
+        # Who waits cannot PING: they are few.
+        waited = sum(each for each in seen.milliseconds if each >= SLOW_PING)
+        return waited >= STALL or seen.percentile(0.95) >= SLOW_PING
     return seen.percentile(0.5) >= SLOW_PING
 
 
@@ -101,10 +120,8 @@ def statistics(table: Table) -> str:
     """Say what the planner believes of a table, and what is so."""
     believed = "has never counted" if table.believed < 0 else f"works with {table.believed:,.0f}"
     when = f"{table.analyzed_at:%m-%d %H:%M} UTC" if table.analyzed_at else "never"
-    return (
-        f"{table.name} has {table.live:,} rows, the planner {believed}; "
-        f"analyzed {when}, {table.modified:,} changes since"
-    )
+    rows = "was not counted since the statistics were reset" if table.reset else f"has {table.live:,} rows"
+    return f"{table.name} {rows}, the planner {believed}; analyzed {when}, {table.modified:,} changes since"
 
 
 def loads(evidence: Evidence) -> Iterator[tuple[Load, str]]:
@@ -120,7 +137,7 @@ def loads(evidence: Evidence) -> Iterator[tuple[Load, str]]:
 def _locked(barrier: Barrier, evidence: Evidence) -> Finding:
     tree = barrier.tree
     what = f"{holder(barrier, evidence)} keeps readers from {', '.join(barrier.tables)}"
-    waits = f": {tree.behind} sessions wait" if tree.behind else ""
+    waits = f": {counted(tree.behind, 'session waits', 'sessions wait')}" if tree.behind else ""
     drawn = (
         waiting.drawn(tree, evidence.waiting.value.now, width=DRAWN)
         if isinstance(evidence.waiting, Known)
@@ -139,7 +156,7 @@ def _redis(evidence: Evidence) -> Iterator[Finding]:
         return
     yield from dead_server("Redis", evidence.redis, source=reach.SEE_REDIS)
     if redis_is_slow(evidence) and isinstance(evidence.latency, Known):
-        seen, slow = evidence.latency.value, recent(evidence)
+        seen, slow = evidence.latency.value, blocking(evidence)
         blamed = f", blocked by {slow[0].command}" if slow else ", and its SLOWLOG names no command for it"
         what = f"Redis keeps its clients waiting: half of the PINGs take over {seen.percentile(0.5):.0f} ms{blamed}"
         if seen.percentile(0.5) < SLOW_PING:
@@ -148,12 +165,18 @@ def _redis(evidence: Evidence) -> Iterator[Finding]:
             f"{each.at:%H:%M:%S} UTC {each.seconds * 1000:.0f} ms {each.command}, from {each.client or '?'}"
             for each in slow[:3]
         ]
+        if slow:
+            at = f" at {slow[0].client}" if slow[0].client else ""
+            details.append(f"nothing is ended from here: `redis-cli CLIENT LIST` names the client{at}")
         yield cause(what, details=details, source=SEE_SLOWLOG)
 
 
 def _unindexed(expected: Expected, fault: Fault, evidence: Evidence) -> Finding:
     found = stands_for(expected, evidence.indexes.value) if isinstance(evidence.indexes, Known) else None
     what = f"index {expected.name} is invalid" if found else f"index {expected.name} is missing"
+    progress = being_made(expected, evidence)
+    if progress:
+        what = f"index {expected.name} is not ready yet: session {progress.pid} makes it ({progress.told})"
     return cause(
         f"{what}: every look-up {fault.words}",
         source=SEE_INDEXES,
@@ -203,5 +226,5 @@ def _walked(evidence: Evidence) -> Iterator[Finding]:
     if walk and (walk.seconds is None or walk.seconds >= SLOW_WALK) and total >= MANY_KEYS:
         yield cause(
             f"Redis has {total:,} keys, and the status command goes through all of them to count a sandbox's",
-            source=SEE_STATUS.format(name=evidence.timed.value.sandbox),
+            source=SEE_STATUS.format(name=shlex.quote(evidence.timed.value.sandbox)),
         )

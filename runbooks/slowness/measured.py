@@ -2,14 +2,23 @@
 
 from diagnostics import explain, waiting
 from diagnostics.explain import Plan
-from diagnostics.indexes import EXPECTED, SEE_INDEXES, SEE_TABLES, Index, Table, stands_for
+from diagnostics.indexes import EXPECTED, SEE_INDEXES, SEE_TABLES, Expected, Index, Table, stands_for
 from diagnostics.sessions import SEE_WAITING
 from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.findings import unknown
-from runbooks.slowness.evidence import PATIENCE, Evidence, Waiting, barriers, lacking, misleading
+from runbooks.slowness.evidence import (
+    PATIENCE,
+    Evidence,
+    Waiting,
+    barriers,
+    being_made,
+    lacking,
+    misleading,
+)
 from runbooks.slowness.hindrances import DRAWN, statistics
 from sandbox.errors import Busy
-from sandbox.facts import Unknown
+from sandbox.facts import Known, Unknown
+from sandbox.text import counted
 
 __all__ = ["SLOW_STATEMENT", "database_findings"]
 
@@ -67,7 +76,8 @@ def _indexes(evidence: Evidence) -> list[Finding]:
     if isinstance(evidence.indexes, Unknown):
         return [_unread("indexes", evidence.indexes, evidence, source=SEE_INDEXES)]
     found = evidence.indexes.value
-    told = [_lacks(expected.name, found) for expected, fault in lacking(evidence) if not fault]
+    told = [_lacks(expected, found, evidence) for expected, fault in lacking(evidence) if not fault]
+    made = {each.index for each in evidence.building.value} if isinstance(evidence.building, Known) else set()
     kept = {
         stands.name: expected for expected in EXPECTED.values() if (stands := stands_for(expected, found))
     }
@@ -75,7 +85,7 @@ def _indexes(evidence: Evidence) -> list[Finding]:
         expected = kept.get(index.name)
         if expected and index.usable and not index.does(expected):
             told.append(_index(index, f"is defined otherwise than the migration does: {index.definition}"))
-        elif not expected and not index.usable:
+        elif not expected and not index.usable and index.name not in made:
             told.append(_index(index, "is invalid, and none of the migration's: DROP INDEX CONCURRENTLY it"))
         if index.bloated:
             size = f"{index.bytes / 2**20:.0f} MB, about {(index.needed or 0) / 2**20:.0f} MB would do"
@@ -96,9 +106,12 @@ def _indexes(evidence: Evidence) -> list[Finding]:
     return [*told, whole]
 
 
-def _lacks(name: str, found: tuple[Index, ...]) -> Finding:
+def _lacks(wanted: Expected, found: tuple[Index, ...], evidence: Evidence) -> Finding:
+    name, progress = wanted.name, being_made(wanted, evidence)
     invalid = any(index.name == name for index in found)
     what = "is invalid: statements cannot use it" if invalid else "is missing"
+    if progress:
+        what = f"is not ready yet: session {progress.pid} makes it ({progress.told})"
     return Finding(
         check="index",
         severity=Severity.WARNING,
@@ -152,7 +165,7 @@ def _waiting(evidence: Evidence) -> list[Finding]:
     hidden = sum(each.state == "?" for each in seen.sessions)
     unseen = f"; what {hidden} of them do is hidden from this role: GRANT pg_read_all_stats" if hidden else ""
     waits = sum(bool(each.blocked_by) for each in seen.sessions)
-    summary = f"{len(seen.sessions)} sessions, {waits} of them wait for a lock{unseen}"
+    summary = f"{counted(len(seen.sessions), 'session')}, {waits} of them wait for a lock{unseen}"
     severity = Severity.UNKNOWN if hidden and waits else Severity.OK
     return [*found, Finding(check="waiting", severity=severity, summary=summary, source=SEE_WAITING)]
 
@@ -164,7 +177,7 @@ def _tree(tree: waiting.Tree, seen: Waiting) -> Finding:
     return Finding(
         check="waiting",
         severity=Severity.WARNING if long else Severity.OK,
-        summary=f"{tree.behind} sessions wait for session {tree.pid}; readers of the control tables do not",
+        summary=f"{counted(tree.behind, 'session waits', 'sessions wait')} for session {tree.pid}; readers of the control tables do not",
         resource=Resource(kind="session", id=str(tree.pid)),
         evidence={"drawn": waiting.drawn(tree, seen.now, width=DRAWN)},
         source=SEE_WAITING,

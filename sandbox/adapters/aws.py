@@ -1,8 +1,10 @@
 """AWS through boto3."""
 
+import io
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import boto3
@@ -11,9 +13,10 @@ from botocore import exceptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from botocore.response import StreamingBody
 from botocore.utils import parse_timestamp
 
-from sandbox.errors import ArrakisError, Denied, Missing, Throttled, Unreachable
+from sandbox.errors import ArrakisError, Conflict, Denied, Missing, Throttled, Unreachable
 
 __all__ = ["Aws"]
 
@@ -40,6 +43,8 @@ _SLOWER = frozenset(
         "TooManyRequestsException",
     }
 )
+_ABSENT = frozenset({"404", "NoSuchBucket", "NoSuchKey"})
+_TAKEN = frozenset({"ConditionalRequestConflict", "PreconditionFailed"})
 # What boto3 finds out before it asks: a login that has ended. `aws login` is known to newer versions only.
 _LOGGED_OUT = (
     exceptions.CredentialRetrievalError,
@@ -82,8 +87,7 @@ class Aws:
 
     def _call(self, service: str, operation: str, params: Mapping[str, object]) -> Mapping[str, Any]:
         try:
-            answer: Mapping[str, Any] = getattr(self._client(service), operation)(**params)
-            return answer
+            answer: dict[str, Any] = getattr(self._client(service), operation)(**params)
         except ClientError as error:
             raise _refused(error, f"{service}:{operation}") from error
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
@@ -99,6 +103,9 @@ class Aws:
             raise Unreachable(
                 f"AWS {service}: {error}", hint="check the network and AWS_ENDPOINT_URL"
             ) from error
+        if isinstance(answer.get("Body"), StreamingBody):
+            answer["Body"] = io.BufferedReader(_Body(answer["Body"], f"{service}:{operation}"))
+        return answer
 
     def _client(self, service: str) -> Any:
         with self._making:
@@ -108,11 +115,38 @@ class Aws:
             return self._clients[service]
 
 
+class _Body(io.RawIOBase):
+    """What an answer streams, read as it comes; what goes wrong on the way is said as at any other call."""
+
+    def __init__(self, body: Any, what: str) -> None:
+        self._body, self._what = body, what
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._body.read(len(buffer))
+        except BotoCoreError as error:
+            raise Unreachable(
+                f"AWS {self._what}: the answer ended too early: {error}", hint="try again"
+            ) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def _session(region: str | None) -> Any:
     core = botocore.session.get_session()
+    core.register_component("data_loader", _descriptions())
     # By itself boto3 gives some moments in UTC and others in this machine's time, as the service writes them.
     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     return boto3.session.Session(botocore_session=core, region_name=region)
+
+
+@cache
+def _descriptions() -> Any:
+    """botocore's descriptions of the services, which take longer to read than most calls: read once a process."""
+    return botocore.session.get_session().get_component("data_loader")
 
 
 def _moment(value: object) -> datetime:
@@ -136,6 +170,8 @@ def _refused(error: ClientError, what: str) -> ArrakisError:
         return Throttled(
             f"AWS {what}: asked to come more slowly ({code})", hint="try again in a minute; others ask too"
         )
-    if "NotFound" in code:
+    if code in _TAKEN:
+        return Conflict(f"AWS {what}: there is one already ({code})", constraint="one object a name")
+    if code in _ABSENT or "NotFound" in code:
         return Missing(f"AWS {what}: {message}")
     return Unreachable(f"AWS {what}: {code} {message}")

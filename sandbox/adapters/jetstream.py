@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from sandbox.errors import Missing
 from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
 
-__all__ = ["JetStream", "Refusal"]
+__all__ = ["JetStream", "Refusal", "document", "duration", "nanoseconds"]
 
 _NO_MESSAGE = 10037
 _MICROSECOND = timedelta(microseconds=1)
@@ -114,7 +114,7 @@ class JetStream:
             answer = await self._client.request(subject, payload, timeout=self._timeout, headers=headers)
         except nats.errors.NoRespondersError as error:
             raise _no_home(stream, subject) from error
-        return int(_document(answer, subject)["seq"])
+        return int(document(answer, subject)["seq"])
 
     async def _found(self, request: str, question: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         try:
@@ -127,19 +127,20 @@ class JetStream:
     async def _ask(self, request: str, question: Mapping[str, Any] | None = None) -> dict[str, Any]:
         body = json.dumps(question).encode() if question else b""
         answer = await self._client.request(f"$JS.API.{request}", body, timeout=self._timeout)
-        return _document(answer, request)
+        return document(answer, request)
 
 
-def _document(answer: Msg, request: str) -> dict[str, Any]:
+def document(answer: Msg, request: str) -> dict[str, Any]:
+    """Return what JetStream answered. Raises Refusal where it refused, or where it was not JetStream."""
     try:
-        document = json.loads(answer.data)
+        said = json.loads(answer.data)
     except ValueError:
-        document = None
-    if not isinstance(document, dict):
+        said = None
+    if not isinstance(said, dict):
         raise Refusal(request, {"description": "somebody else than JetStream answered"})
-    if "error" in document:
-        raise Refusal(request, document["error"])
-    return document
+    if "error" in said:
+        raise Refusal(request, said["error"])
+    return said
 
 
 def _no_home(stream: str, subject: str) -> Missing:
@@ -159,7 +160,7 @@ def _stream_state(found: Mapping[str, Any]) -> StreamState:
             subjects=tuple(config.get("subjects") or ()),
             retention=config["retention"],
             storage=config["storage"],
-            max_age=_duration(config["max_age"]),
+            max_age=duration(config["max_age"]),
             max_msgs=config["max_msgs"],
             replicas=config["num_replicas"],
         ),
@@ -185,7 +186,7 @@ def _consumer_state(found: Mapping[str, Any]) -> ConsumerState:
             ack_policy=config["ack_policy"],
             filter_subject=config.get("filter_subject") or several,
             max_ack_pending=config.get("max_ack_pending", 0),
-            ack_wait=_duration(config.get("ack_wait", 0)),
+            ack_wait=duration(config.get("ack_wait", 0)),
             max_deliver=config.get("max_deliver", 0),
         ),
         pending=found.get("num_pending", 0),
@@ -214,7 +215,7 @@ def _stream_request(config: StreamConfig) -> dict[str, Any]:
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """A StreamConfig's fields as the server calls and writes them; what is None is its own choice."""
     return {
-        {"replicas": "num_replicas"}.get(name, name): _nanoseconds(value) if name == "max_age" else value
+        {"replicas": "num_replicas"}.get(name, name): nanoseconds(value) if name == "max_age" else value
         for name, value in values.items()
         if value is not None
     }
@@ -228,18 +229,21 @@ def _consumer_request(config: ConsumerConfig) -> dict[str, Any]:
         "ack_policy": config.ack_policy,
         "filter_subject": config.filter_subject,
         "max_ack_pending": config.max_ack_pending,
-        "ack_wait": None if config.ack_wait is None else _nanoseconds(config.ack_wait),
+        "ack_wait": None if config.ack_wait is None else nanoseconds(config.ack_wait),
         "max_deliver": config.max_deliver,
+        "deliver_policy": "all",  # as the EventRouter makes its own: from the oldest message that is kept
     }
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _duration(nanoseconds: int) -> timedelta:
-    return timedelta(microseconds=nanoseconds / 1000)
+def duration(written: int) -> timedelta:
+    """Return a duration as the server writes it."""
+    return timedelta(microseconds=written / 1000)
 
 
-def _nanoseconds(duration: timedelta) -> int:
-    return duration // _MICROSECOND * 1000
+def nanoseconds(length: timedelta) -> int:
+    """Write a duration as the server reads it."""
+    return length // _MICROSECOND * 1000
 
 
 def _moment(text: str) -> datetime:

@@ -32,12 +32,29 @@ _GLANCE = 1.0  # seconds between two looks at a statement that runs alone
 
 
 class Postgres:
-    """A database, opened for one transaction at a time. Satisfies SqlReader and SqlWriter."""
+    """A database, opened for one transaction at a time. Satisfies SqlReader and SqlWriter.
+
+    Connections are kept only within `keeping`. A pool of its own threads would hide why a server does not answer, and take its
+    whole time-out to find that it does not.
+    """
 
     def __init__(self, url: str, *, tag: str, timeout: float = 10.0) -> None:
         """Take the address and the tag of every statement; `timeout` bounds connecting and each statement, s."""
         self._url, self._tag, self._timeout = url, f"/* {tag} */ ", timeout
         self.host = _place(url)
+        self._kept: list[psycopg.Connection[Any]] = []
+        self._most = 0
+
+    @contextmanager
+    def keeping(self, connections: int) -> Iterator[None]:
+        """Keep so many connections open between transactions, until this ends."""
+        self._most += connections
+        try:
+            yield
+        finally:
+            self._most -= connections
+            while len(self._kept) > self._most:
+                self._kept.pop().close()
 
     @contextmanager
     def snapshot(self) -> Iterator["Transaction"]:
@@ -97,20 +114,42 @@ class Postgres:
 
     @contextmanager
     def _connected(self, mode: str) -> Iterator["Transaction"]:
-        connection = _bounded(self._timeout, self._connect, self.host)
+        connection, transaction = self._begun(mode)
+        whole = False
         try:
-            transaction = Transaction(connection, self._tag, self._timeout, self.host)
-            transaction.begin(mode)
             yield transaction
             transaction.commit()
+            whole = True
         except BaseException:
             # PgBouncer would throw the server's connection away with one that is closed within a transaction.
             if transaction.answers:
                 with suppress(ArrakisError):
                     transaction.rollback()
+                    whole = True
             raise
         finally:
+            if whole and len(self._kept) < self._most:
+                self._kept.append(connection)
+            else:
+                connection.close()
+
+    def _begun(self, mode: str) -> tuple[psycopg.Connection[Any], "Transaction"]:
+        """Begin a transaction, on a connection that was kept if one is still alive."""
+        while self._kept:
+            with suppress(IndexError, ArrakisError):  # another thread took it, or the server ended it
+                return self._begin_on(self._kept.pop(), mode)
+        return self._begin_on(_bounded(self._timeout, self._connect, self.host), mode)
+
+    def _begin_on(
+        self, connection: psycopg.Connection[Any], mode: str
+    ) -> tuple[psycopg.Connection[Any], "Transaction"]:
+        transaction = Transaction(connection, self._tag, self._timeout, self.host)
+        try:
+            transaction.begin(mode)
+        except BaseException:
             connection.close()
+            raise
+        return connection, transaction
 
     def _unlimited(self) -> psycopg.Connection[Any]:
         """Connect without the role's own time-outs; PgBouncer refuses such an option, and then they stand."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from sandbox import registry, schemas, teardown
 from sandbox.errors import ArrakisError
@@ -40,7 +41,7 @@ def preview(database: SqlReader, keys: KeyReader, name: str) -> Preview:
         if row is None:
             raise registry.not_found(name)
         found = teardown.belongings(snapshot, row)
-        dependents = [each for schema in found.schemas for each in schemas.dependents(snapshot, schema)]
+        dependents = [*chain.from_iterable(schemas.dependents(snapshot, found.schemas).values())]
     count, unknown = None, ""
     try:
         count = teardown.keys_of(keys, found.roster, row)

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from sandbox import lifecycle, registry
+from sandbox import registry, removal
 from sandbox.cli import show
 from sandbox.cli.ending import Refused, plain
 from sandbox.cli.options import NAME, Answer, answering
 from sandbox.cli.preview import Preview, preview
 from sandbox.cli.target import Target, actor
 from sandbox.errors import ArrakisError
-from sandbox.lifecycle import Destroyed
 from sandbox.ports import KeyReader, SqlReader
+from sandbox.removal import Destroyed
 from sandbox.text import clean
 
 __all__ = ["destroy"]
@@ -50,7 +50,7 @@ def destroy(name: str, yes: bool, dry_run: bool, answer: Answer) -> int:
         if not seen.nothing:
             _confirm(seen)
     now = registry.time_of(database)
-    return _say(lifecycle.destroy(database, keys, name, actor=who, now=now), now, answer)
+    return _say(removal.destroy(database, keys, name, actor=who, now=now), now, answer)
 
 
 def _look(database: SqlReader, keys: KeyReader, name: str, answer: Answer) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 from sandbox.cli.listing import Listed
 from sandbox.cli.preview import Preview
-from sandbox.lifecycle import Destroyed
 from sandbox.model import Sandbox, Status
+from sandbox.removal import Destroyed
 from sandbox.text import clean
 
 __all__ = [

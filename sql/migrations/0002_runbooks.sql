@@ -1,6 +1,7 @@
 -- What the toolkit keeps of itself: the lease (one operator at a time) and the journal's mirror.
--- Run by the first apply. Safe to repeat. Locks: short ones on what it creates.
+-- Run by the first apply. Safe to repeat, and for two to run at once. Locks: short ones on what it creates.
 
+SELECT pg_advisory_xact_lock(hashtext('arrakis-runbooks')); -- IF NOT EXISTS alone fails where two create the same
 CREATE SCHEMA IF NOT EXISTS runbooks;
 
 CREATE TABLE IF NOT EXISTS runbooks.lease (

@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from sandbox import health, lifecycle, metrics
+from sandbox import health, lifecycle, metrics, removal
 from sandbox.adapters.nats import Nats
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
@@ -65,7 +65,7 @@ def test_every_change_of_a_sandbox(engineer: Engineer) -> None:
             assert seen.level is Level.HEALTHY, seen
             assert lifecycle.unregister_guild(database, keys, name, guild, actor="chani").changed
             lifecycle.expire(database, keys, name, actor="chani", now=now)
-            assert lifecycle.destroy(database, keys, name, actor="chani", now=now).schemas
+            assert removal.destroy(database, keys, name, actor="chani", now=now).schemas
         except Exception as error:
             wrong.append(error)
 

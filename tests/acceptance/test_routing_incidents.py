@@ -19,11 +19,11 @@ from sandbox.adapters.nats import Nats
 from sandbox.routes import NOWHERE, key_of
 from sandbox.streams import Condition, Config, check, expected_consumers, expected_streams
 from tests.acceptance.engineer import Engineer
-from tests.conftest import StartLab
+from tests.conftest import StartLab, follow
 
-STALE = "routes of 5 guilds are wrong: 1 lead to another sandbox than the table says, 2 lead to a sandbox that is gone, 2"
+STALE = "routes of 5 guilds are wrong: 1 leads to another sandbox than the table says, 2 lead to a sandbox that is gone, 2"
 MISSING = "cause: stream SANDBOX is missing"
-WRONG_ROUTE = "cause: the cached routes of 1 guilds are wrong"
+WRONG_ROUTE = "cause: the cached routes of 1 guild are wrong"
 
 
 class Scene:
@@ -35,10 +35,10 @@ class Scene:
         self.nats = Nats(lab.env["NATS_URL"])
         self.said: list[str] = []
         environment = resolve(None, lab.env, folder, folder)
-        self.operator = Operator(environment, timeout=10, progress=lambda _: None, tell=self.said.append)
+        self.operator = Operator(environment, timeout=10, progress=lambda *_: None, tell=self.said.append)
 
     def lay_out(self, incident: str) -> None:
-        self.lab = control.lay_out(self.lab, incident)
+        self.lab = follow(self.lab, incident)
 
     def relieve(self, incident: str) -> None:
         self.lab = control.relieve(self.lab, incident)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,8 +29,11 @@ from runbooks.rb_sb_006 import RUNBOOK
 from runbooks.slowness import evidence as slowness
 from sandbox.errors import ArrakisError, SandboxError
 from tests.acceptance.engineer import Engineer, eventually
+from tests.conftest import follow
 
 CLOSED = "127.0.0.1:1"
+STUBBORN = """DO $$ BEGIN PERFORM pg_sleep(60);
+    EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(60); END $$"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Desk:
 
     def __init__(self, lab: control.Lab, state: Path) -> None:
         self.lab, self._state = lab, state
-        self._environment = resolve(None, lab.env, state, state)
+        self.environment = resolve(None, lab.env, state, state)
         self.readers = self.reading()
 
     def reading(self, **variables: str) -> Readers:
@@ -71,7 +74,7 @@ class Desk:
         environment = resolve(None, {**self.lab.env, **variables}, self._state, self._state)
         return readers(environment, tag="arrakis-runbooks:rb-sb-006", timeout=10)
 
-    def look(self, sandbox: str = "", **servers: Any) -> Look:
+    def look(self, sandbox: str | None = None, **servers: Any) -> Look:
         """Diagnose; `servers` take the place of some of the readers."""
         evidence = RUNBOOK.gather(
             replace(self.readers, **servers),
@@ -85,7 +88,7 @@ class Desk:
 
     def apply(self, *, left: int = 0) -> Outcome:
         """Plan and apply: it goes through, and what is measured again has no cause but those that are `left`."""
-        operator = Operator(self._environment, timeout=10, progress=lambda _: None, tell=lambda _: None)
+        operator = Operator(self.environment, timeout=10, progress=lambda *_: None, tell=lambda _: None)
         plan = operator.diagnose(RUNBOOK).plan
         assert plan is not None
         outcome = operator.apply(plan, RUNBOOK, ask=lambda *_: None, max_targets=None)
@@ -95,12 +98,12 @@ class Desk:
 
     def undo(self, outcome: Outcome) -> None:
         """Undo a run, whole."""
-        operator = Operator(self._environment, timeout=10, progress=lambda _: None, tell=lambda _: None)
+        operator = Operator(self.environment, timeout=10, progress=lambda *_: None, tell=lambda _: None)
         undone = operator.undo(outcome.run, {"rb-sb-006": RUNBOOK}, ask=lambda *_: None)
         assert undone.exit is Exit.HEALTHY
 
     def lay_out(self, incident: str) -> None:
-        self.lab = control.lay_out(self.lab, incident)
+        self.lab = follow(self.lab, incident)
 
     def relieve(self, incident: str) -> None:
         """Relieve the lab, and see that all is well."""
@@ -108,10 +111,10 @@ class Desk:
         assert ((seen := self.look()).wrong, seen.actions) == ([], [])
 
     @contextmanager
-    def locked(self) -> Iterator[tuple[int, Callable[[], bool]]]:
+    def locked(self, then: str = "SELECT 1") -> Iterator[tuple[int, Callable[[], bool]]]:
         """Leave the sandboxes' table locked by the deployed system's role, and another waiting for it.
 
-        Yields the session's pid, and whether the other has what it waited for.
+        `then` is what runs with the lock held. Yields the session's pid, and whether the other has what it waited for.
         """
         url, done = self.lab.env["DATABASE_URL"], threading.Event()
 
@@ -124,14 +127,23 @@ class Desk:
         holder.execute("LOCK TABLE sandboxes IN ACCESS EXCLUSIVE MODE")
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
+        running = threading.Thread(target=_run, args=(holder, then), daemon=True)
+        running.start()
         try:
             with psycopg.connect(url) as onlooker:
                 query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
                 eventually(lambda: onlooker.execute(query).fetchone() == (1,))
             yield holder.info.backend_pid, done.is_set
         finally:
+            holder.cancel_safe()
+            running.join(10)
             holder.close()
             thread.join(10)
+
+
+def _run(client: psycopg.Connection[Any], statement: str) -> None:
+    with suppress(psycopg.Error):  # it is cancelled, or its session ended
+        client.execute(statement.encode())
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +232,30 @@ def test_an_alter_table_that_was_left_open_is_named_with_all_who_wait_for_it(des
     assert [APP in line for line in drawn if "waits for" in line] == [True] * 3
     assert max(map(len, drawn)) <= 71
     assert Severity.UNKNOWN not in {each.severity for each in found.findings}
+    assert list(found.made.values()) == ["end session"]
+    desk.apply()
+    assert ((seen := desk.look()).wrong, seen.actions) == ([], [])
     desk.relieve("control-lock-held")
+
+
+def test_a_statement_that_swallows_its_cancellation_is_ended_by_the_next_run(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slowness, "PATIENCE", timedelta(0))
+    monkeypatch.setattr("runbooks.remedies.sessions._PATIENCE", 0.5)
+    with desk.locked(STUBBORN) as (pid, is_through):
+        eventually(lambda: desk.look().made == {str(pid): "cancel query"})
+        operator = Operator(desk.environment, timeout=10, progress=lambda *_: None, tell=lambda _: None)
+        plan = operator.diagnose(RUNBOOK).plan
+        assert plan is not None
+        [result] = operator.apply(plan, RUNBOOK, ask=lambda *_: None, max_targets=None).results
+        assert "was told to stop, and runs on" in result.reason
+        outcome = desk.apply()
+        [action] = outcome.plan.actions
+        assert (action.verb, action.resource.id) == ("end session", str(pid))
+        assert "cancelled its statement at" in action.reason
+        eventually(is_through)
+    assert desk.look().wrong == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from itertools import count
 from threading import Lock, Thread
 from uuid import UUID
 
-from sandbox import lifecycle, routes
+from sandbox import lifecycle, removal, routes
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.errors import ArrakisError, SandboxError
@@ -76,7 +76,7 @@ class Contender:
                 case "look":
                     routes.look_up(database, keys, guild)
                 case "destroy":
-                    lifecycle.destroy(database, keys, name, actor=actor, now=now)
+                    removal.destroy(database, keys, name, actor=actor, now=now)
             ended = "done"
         except SandboxError as error:
             ended = str(error.code)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sandbox import lifecycle
+from sandbox import lifecycle, removal
 from sandbox.adapters import postgres
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
@@ -44,7 +44,7 @@ def _work(operation: str, name: str, step: int) -> None:
     if operation == "create":
         lifecycle.create(database, keys, request_for(name, guilds=("1", "2")))
     else:
-        lifecycle.destroy(database, keys, name, actor="dying", now=datetime.now(UTC))
+        removal.destroy(database, keys, name, actor="dying", now=datetime.now(UTC))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runbooks.engine.environment import resolve
+from runbooks.engine.gate import Gate
 from runbooks.engine.lease import Lease
 from runbooks.engine.model import Action, Remedy, State
 from runbooks.engine.systems import Readers, Writers, readers, writers
@@ -44,4 +45,5 @@ def gated(env: Mapping[str, str], state: Path, **other: str) -> Iterator[Gated]:
     read = readers(environment, tag="tests:remedies", timeout=5)
     write = writers(environment, tag="tests:remedies", actor="chani", timeout=5)
     with Lease.held(write.sql, holder="chani", run="run-1") as lease:
-        yield Gated(read=read, write=write, remedies=remedies(read, write, lease.fence, lambda _: None))
+        gate = Gate(read=read, write=write, fence=lease.fence, tell=lambda _: None)
+        yield Gated(read=read, write=write, remedies=remedies(gate))

@@ -1,21 +1,13 @@
-"""What the drivers must not do: repeat a secret, take a part for the whole, fail on a value they cannot hold."""
+"""What the drivers must not do: repeat a secret, fail on a value they cannot hold."""
 
-import contextlib
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import redis
 
-from lab import binaries
-from lab.processes import HOST, free_ports, spawn
-from sandbox import keyspace, registry
+from sandbox import registry
 from sandbox.adapters.postgres import Postgres
-from sandbox.adapters.redis import Redis
-from sandbox.errors import ArrakisError, Denied, Unreachable
+from sandbox.errors import ArrakisError, Unreachable
 from sandbox.model import Status
-from tests.acceptance.engineer import eventually
 from tests.integration.world import World
 
 
@@ -77,31 +69,3 @@ def test_rows_that_python_cannot_hold_are_read(world: World) -> None:
     assert [rows[f"odd-{number}"].expires_at for number in range(len(ends))] == [None] * len(ends)
     assert rows["deep"].metadata == {}
     assert rows["deep"].expires_at
-
-
-@contextlib.contextmanager
-def node(folder: Path) -> Iterator[int]:
-    """A node of a cluster that has all slots, so that it answers."""
-    [port] = free_ports(1)
-    options = ["--cluster-enabled", "yes", "--save", "", "--dir", folder, "--bind", HOST]
-    process = spawn([binaries.redis(), "--port", port, *options], log=folder / "log")
-    try:
-        with redis.Redis(host=HOST, port=port) as client:
-            eventually(lambda: _answers(client))
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(client: "redis.Redis") -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
-
-
-def test_a_node_of_a_cluster_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
-    with node(tmp_path) as port, pytest.raises(Denied, match="node of a cluster"):
-        keyspace.survey(Redis(f"redis://{HOST}:{port}"))

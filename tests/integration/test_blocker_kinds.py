@@ -358,7 +358,7 @@ def test_a_definition_that_somebody_keeps_from_being_read_is_unknown(world: Worl
         with pytest.raises(Busy):
             found(world)
         with world.database.snapshot() as snapshot:  # that it rests there is told without a lock
-            assert schemas.dependents(snapshot, SCHEMA) == ["view reporting.overview"]
+            assert schemas.dependents(snapshot, [SCHEMA]) == {SCHEMA: ["view reporting.overview"]}
 
 
 def test_a_definition_says_who_owned_it_and_may_use_it(world: World) -> None:

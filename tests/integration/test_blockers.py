@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from diagnostics.postgres import InTheWay, connections, in_the_way, last_events
-from sandbox import lifecycle, schemas
+from sandbox import removal, schemas
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Blocked, Busy
 from sandbox.model import Sandbox
@@ -135,7 +135,7 @@ def test_a_named_object_goes_alone_and_could_be_made_again(
     assert found.kind == ("table" if kind == "partition" else kind)
     assert (found.schema, found.place) == (sandbox.schema_name, "reporting")
     with pytest.raises(Blocked, match="would take along"):
-        lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
+        removal.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
 
     clear(world, sandbox, name)
     assert look(world, sandbox) == [stays]
@@ -146,7 +146,7 @@ def test_a_named_object_goes_alone_and_could_be_made_again(
     }
     clear(world, sandbox, name)
     clear(world, sandbox, "reporting.stays")
-    assert lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW).schemas
+    assert removal.destroy(world.database, world.keys, "watched", actor="chani", now=NOW).schemas
     for table in {"table": ["kept"], "partition": ["one"]}.get(kind, []):
         assert world.count(f"SELECT count(*) FROM reporting.{table}") == 1  # detached, with its rows
 

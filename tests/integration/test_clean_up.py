@@ -10,21 +10,22 @@ import psycopg
 import pytest
 
 from runbooks.engine.environment import resolve
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Resource, Reversibility, State
 from runbooks.engine.systems import readers, writers
 from runbooks.remedies.cleanup import CleanUp, DropBlocker
-from runbooks.remedies.gate import Gate
-from sandbox import cleanup, lifecycle, registry, schemas
+from sandbox import cleanup, lifecycle, registry, removal, schemas
 from sandbox.adapters.redis import Redis
 from sandbox.errors import ArrakisError, Blocked, SandboxError, Unreachable
 from sandbox.joblog import logger
-from sandbox.lifecycle import Destroyed, Tell
 from sandbox.model import Sandbox, Status
 from sandbox.ports import SqlTransaction
+from sandbox.removal import Destroyed, Terms
 from tests.integration.world import NOW, World
 
 HOUR = timedelta(hours=1)
 DEAD = Redis("redis://127.0.0.1:1/0", timeout=1)
+Tell = Callable[[str, Mapping[str, object]], None]
 Insist = Callable[[SqlTransaction, Sandbox], None]
 
 
@@ -78,14 +79,16 @@ def clean_up(
     insist: Insist = nothing,
     tell: Tell = nothing,
 ) -> Destroyed:
-    return lifecycle.clean_up(
-        world.database, keys or world.keys, id, actor="chani", now=NOW, insist=insist, tell=tell
-    )
+    terms = Terms(actor="chani", now=NOW, tell=lambda _, step, seen: tell(step, seen))
+    gone = removal.clean_up(world.database, keys or world.keys, [id], terms, insist=insist)[id]
+    if isinstance(gone, Destroyed):
+        return gone
+    raise gone
 
 
 def insist_on_due(transaction: SqlTransaction, row: Sandbox) -> None:
     """Refuse what is not due any more, as a remedy does."""
-    if not cleanup.due_at(transaction, NOW, id=row.id):
+    if not cleanup.due_at(transaction, NOW, ids=[row.id]):
         raise ArrakisError(f"{row.name} is not due any more")
 
 

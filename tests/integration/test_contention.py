@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import lifecycle, metrics, routes
+from sandbox import metrics, removal, routes
 from tests.integration.contender import GUILDS, OWNERS
 from tests.integration.world import NOW, World
 
@@ -71,6 +71,6 @@ def test_two_processes_at_the_same_owners_and_guilds(world: World, sandboxes: in
 
     for _, name, owner, _ in live.values():
         assert owner in OWNERS
-        lifecycle.destroy(world.database, world.keys, str(name), actor="tests", now=NOW)
+        removal.destroy(world.database, world.keys, str(name), actor="tests", now=NOW)
     assert world.schemas() == set()
     assert world.mapped() == {}

@@ -17,9 +17,9 @@ from diagnostics.rights import read_rights
 from diagnostics.servers import read_instance
 from lab.names import INSTANCE
 from runbooks.engine.errors import LeaseHeld
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Reversibility, State
 from runbooks.remedies.database import GrantRight, grant_right, migrate, try_creating
-from runbooks.remedies.gate import Gate
 from runbooks.remedies.storage import enlarge_storage
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Denied, Missing

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import lifecycle, routes
+from sandbox import lifecycle, removal, routes
 from sandbox.cleanup import Job
 from sandbox.joblog import logger
 from tests.integration.world import World, request_for
@@ -84,7 +84,7 @@ def test_a_create_is_whole_or_nothing(world: World, kill: Kill) -> None:
         [made] = set(world.mapped().values())
         assert world.schemas() == {f"sandbox_{made}"}
         assert [routes.look_up(world.database, world.keys, guild).sandbox for guild in "12"] == [made, made]
-        lifecycle.destroy(world.database, world.keys, "born", actor="chani", now=datetime.now(UTC))
+        removal.destroy(world.database, world.keys, "born", actor="chani", now=datetime.now(UTC))
         assert not world.schemas() | world.key_names() | set(world.mapped())
     assert whole == 1  # only the last kill, after the commit, finds it there
     world.wipe()
@@ -105,7 +105,7 @@ def test_a_destroy_leaves_nothing_in_the_end(world: World, kill: Kill, mended: s
 
     for _ in steps(kill, "destroy", "gone", arrange):
         if mended == "repeated":
-            lifecycle.destroy(world.database, world.keys, "gone", actor="chani", now=datetime.now(UTC))
+            removal.destroy(world.database, world.keys, "gone", actor="chani", now=datetime.now(UTC))
         else:
             if world.one("SELECT status::text FROM sandboxes WHERE name = 'gone'") == "running":
                 lifecycle.expire(world.database, world.keys, "gone", actor="chani", now=datetime.now(UTC))

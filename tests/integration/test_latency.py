@@ -1,7 +1,7 @@
 """How long things take on real servers: the status command's steps, Redis' answers and its own records, CloudWatch's metrics."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -148,7 +148,7 @@ def test_latency_events_are_those_that_redis_watched_for(world: World) -> None:
 def test_the_servers_state_is_read(world: World) -> None:
     world.redis.set("one", 1)
     seen = read_redis(world.keys)
-    assert (seen.keys, seen.cluster, seen.most_memory, seen.memory_used) == (1, False, None, None)
+    assert (seen.keys, seen.node, seen.most_memory, seen.memory_used) == (1, "", None, None)
     assert seen.clients >= 1
     assert seen.product.split()[0] in ("valkey", "redis")
     assert abs(seen.now - datetime.now(UTC)) < timedelta(minutes=1)
@@ -165,11 +165,11 @@ def test_redis_7_says_the_same_in_its_words() -> None:
             "latest_fork_usec": 2500,
             "db0": {"keys": 3, "expires": 1},
             "db1": {"keys": 4},
-            "cluster_enabled": 1,
+            "cluster_node": "10.0.0.1:6379",
         }
     )
     assert (seen.product, seen.memory_used, seen.most_clients, seen.keys) == ("redis 7.0.15", 0.9, 10, 7)
-    assert (seen.fork_seconds, seen.cluster) == (0.0025, True)
+    assert (seen.fork_seconds, seen.node) == (0.0025, "10.0.0.1:6379")
 
 
 def test_what_a_user_may_not_ask_is_denied_for_itself(world: World) -> None:
@@ -236,3 +236,25 @@ def test_the_servers_load_is_read(world: World, monkeypatch: pytest.MonkeyPatch)
     cache, [node] = read_cache_load(aws, identifier=None, now=NOW)
     assert (cache.identifier, node.name, node.instance_class) == (CACHE, f"{CACHE}-001", "cache.t4g.small")
     assert (node.cpu, node.busy, node.spent, node.throttled_when_spent) == (12.0, False, True, True)
+
+
+class _Narrow:
+    """An account of which one metric may not be read."""
+
+    def __init__(self, aws: Aws, refused: str) -> None:
+        self._aws, self._refused = aws, refused
+
+    def read(self, service: str, operation: str, /, **params: object) -> Mapping[str, Any]:
+        if self._refused in str(params):
+            raise Denied("no cloudwatch for you")
+        return self._aws.read(service, operation, **params)
+
+
+def test_a_metric_that_may_not_be_read_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in world.env.items():
+        monkeypatch.setenv(variable, value)
+    aws = Aws(region=REGION, timeout=5)
+    _, load = read_database_load(_Narrow(aws, "CPUCreditBalance"), identifier=None, now=NOW)
+    assert (load.unread, load.credits, load.spent) == (("CPUCreditBalance",), None, False)
+    _, [node] = read_cache_load(aws, identifier=None, now=NOW)
+    assert node.unread == ()

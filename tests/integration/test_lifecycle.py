@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from lab.processes import free_ports
-from sandbox import keyspace, lifecycle, routes
+from sandbox import keyspace, lifecycle, removal, routes
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.errors import ArrakisError, Blocked, SandboxError
@@ -70,7 +70,7 @@ def test_an_owner_has_five_and_no_more(world: World) -> None:
         lifecycle.create(world.database, world.keys, request_for(f"many-{number}", owner="duncan"))
     with pytest.raises(SandboxError, match="SANDBOX_002"):
         lifecycle.create(world.database, world.keys, request_for("many-5", owner="duncan"))
-    lifecycle.destroy(world.database, world.keys, "many-0", actor="duncan", now=NOW)
+    removal.destroy(world.database, world.keys, "many-0", actor="duncan", now=NOW)
     lifecycle.create(world.database, world.keys, request_for("many-5", owner="duncan"))
 
 
@@ -85,7 +85,7 @@ def test_destroying_takes_all_of_it_and_nothing_else(world: World) -> None:
     gone, stays = world.make("gone", guilds=("300",)), world.make("stays", guilds=("301",))
     spellings = (str(gone.id), gone.hex[:8], gone.hex, str(gone.id).upper())
     world.redis.mset({f"sandbox:{token}:session:x{n}": n for n in range(2500) for token in spellings})
-    done = lifecycle.destroy(world.database, world.keys, "gone", actor="chani", now=NOW)
+    done = removal.destroy(world.database, world.keys, "gone", actor="chani", now=NOW)
     assert (done.schemas, done.guilds, done.keys) == ([schema_for(gone.id)], ("300",), 10_005)
     assert done.unsettled is None
     assert schema_for(gone.id) not in world.schemas()
@@ -98,7 +98,7 @@ def test_destroying_takes_all_of_it_and_nothing_else(world: World) -> None:
     assert "300" not in world.mapped()
     events = ["sandbox_created", "guild_registered", "sandbox_destroying", "sandbox_destroyed"]
     assert world.events(gone.id) == events
-    again = lifecycle.destroy(world.database, world.keys, "gone", actor="chani", now=NOW)
+    again = removal.destroy(world.database, world.keys, "gone", actor="chani", now=NOW)
     assert (again.sandbox.id, again.schemas, again.keys) == (gone.id, [], 0)
     assert world.events(gone.id) == events
 
@@ -108,7 +108,7 @@ def test_a_schema_is_dropped_under_any_naming(world: World, spelling: Callable[[
     made = world.write_row(f"as-{spelling(uuid4())[:20].strip('-')}", "running")
     world.sql.execute("SELECT create_sandbox_schema(%s)", (spelling(made),))
     name = str(world.one("SELECT name FROM sandboxes WHERE id = %s", made))
-    done = lifecycle.destroy(world.database, world.keys, name, actor="chani", now=NOW)
+    done = removal.destroy(world.database, world.keys, name, actor="chani", now=NOW)
     assert done.schemas == [f"sandbox_{spelling(made)}"]
     assert world.status(made) == "destroyed"
 
@@ -123,7 +123,7 @@ def test_a_schema_that_another_sandbox_could_own_is_left_alone(world: World) -> 
     )
     world.sql.execute("SELECT create_sandbox_schema(%s)", (one.hex[:8],))
     world.redis.set(f"sandbox:{one.hex[:8]}:x", 1)
-    done = lifecycle.destroy(world.database, world.keys, "twin-one", actor="chani", now=NOW)
+    done = removal.destroy(world.database, world.keys, "twin-one", actor="chani", now=NOW)
     assert (done.schemas, done.keys) == ([], 0)
     assert f"sandbox_{one.hex[:8]}" in world.schemas()
     assert world.redis.exists(f"sandbox:{one.hex[:8]}:x") == 1
@@ -134,7 +134,7 @@ def test_a_row_that_names_a_schema_of_productions_does_not_take_it_along(world: 
     world.sql.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"'.encode())
     made = world.write_row(f"grasping-{name}", "running")
     world.sql.execute("UPDATE sandboxes SET schema_name = %s WHERE id = %s", (name, made))
-    done = lifecycle.destroy(world.database, world.keys, f"grasping-{name}", actor="chani", now=NOW)
+    done = removal.destroy(world.database, world.keys, f"grasping-{name}", actor="chani", now=NOW)
     assert done.schemas == []
     assert world.one("SELECT to_regnamespace(%s) IS NOT NULL", f'"{name}"') is True
     assert world.status(made) == "destroyed"
@@ -144,7 +144,7 @@ def test_a_row_that_names_a_schema_of_productions_does_not_take_it_along(world: 
 def test_every_status_can_be_destroyed_by_allowed_changes(world: World, status: str) -> None:
     made = world.write_row(f"from-{status}", status)
     world.sql.execute("UPDATE sandboxes SET schema_name = %s WHERE id = %s", (f"pending_{made}", made))
-    lifecycle.destroy(world.database, world.keys, f"from-{status}", actor="chani", now=NOW)
+    removal.destroy(world.database, world.keys, f"from-{status}", actor="chani", now=NOW)
     assert world.status(made) == "destroyed"
     changes = world.sql.execute(
         "SELECT details->>'from', details->>'to' FROM sandbox_audit_log WHERE sandbox_id = %s AND details ? 'to'"
@@ -162,13 +162,13 @@ def test_what_depends_on_a_schema_keeps_all_of_it(world: World) -> None:
     )
     before = world.key_names()
     with pytest.raises(Blocked, match="SANDBOX_006: dropping sandbox_"):
-        lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
+        removal.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
     assert schema_for(made.id) in world.schemas()
     assert world.status(made.id) == "running"
     assert world.key_names() == before
     assert world.events(made.id) == ["sandbox_created", "guild_registered"]
     world.sql.execute("DROP VIEW public.watching")
-    lifecycle.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
+    removal.destroy(world.database, world.keys, "watched", actor="chani", now=NOW)
     assert world.status(made.id) == "destroyed"
 
 
@@ -178,13 +178,13 @@ def test_what_is_about_to_depend_on_a_schema_is_not_taken_along(world: World) ->
     with psycopg.connect(world.env["DATABASE_URL"]) as rival:
         rival.execute(f'CREATE VIEW public.raced AS SELECT * FROM "{schema_for(made.id)}".sv'.encode())
         with pytest.raises(SandboxError, match="SANDBOX_006: raced: PostgreSQL could not take the lock"):
-            lifecycle.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
+            removal.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
         rival.commit()
     with pytest.raises(Blocked, match="would take along view raced"):
-        lifecycle.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
+        removal.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
     assert world.one("SELECT to_regclass('public.raced') IS NOT NULL") is True
     world.sql.execute("DROP VIEW public.raced")
-    lifecycle.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
+    removal.destroy(world.database, world.keys, "raced", actor="chani", now=NOW)
     assert world.status(made.id) == "destroyed"
 
 
@@ -206,7 +206,7 @@ def test_what_is_committed_just_before_the_drop_is_not_taken_along(world: World)
     with pytest.raises(
         SandboxError, match=r"SANDBOX_006: late-view: dropping .* take along view late"
     ) as told:
-        lifecycle.destroy(late, world.keys, "late-view", actor="chani", now=NOW)
+        removal.destroy(late, world.keys, "late-view", actor="chani", now=NOW)
     assert not isinstance(told.value, Blocked)  # part of it is done: its keys are gone
     assert world.one("SELECT to_regclass('public.late') IS NOT NULL") is True
     world.sql.execute("DROP VIEW public.late")
@@ -229,7 +229,7 @@ def test_a_sandbox_under_load_can_be_destroyed(world: World) -> None:
     for client in clients:
         client.start()
     eventually(lambda: all(asked))
-    assert lifecycle.destroy(world.database, world.keys, "busy", actor="chani", now=NOW).schemas
+    assert removal.destroy(world.database, world.keys, "busy", actor="chani", now=NOW).schemas
     for client in clients:
         client.join()
     assert world.status(made.id) == "destroyed"
@@ -245,7 +245,7 @@ def test_a_plain_role_takes_away_what_another_role_made_in_its_schema(world: Wor
     world.sql.execute(
         f"GRANT ALL ON SCHEMA {schema} TO dev; SET ROLE dev; CREATE TABLE {schema}.mine (); RESET ROLE".encode()
     )
-    assert lifecycle.destroy(plain, world.keys, "shared-box", actor="svc", now=NOW).schemas
+    assert removal.destroy(plain, world.keys, "shared-box", actor="svc", now=NOW).schemas
     assert schema_for(made.id) not in world.schemas()
 
 
@@ -289,7 +289,7 @@ def test_a_schema_in_another_case_belongs_to_the_row_that_names_it(world: World)
         (other,),
     )
     world.sql.execute("SELECT create_sandbox_schema(%s)", (head,))
-    done = lifecycle.destroy(world.database, world.keys, "case-other", actor="chani", now=NOW)
+    done = removal.destroy(world.database, world.keys, "case-other", actor="chani", now=NOW)
     assert done.schemas == []
     assert f"sandbox_{head}" in world.schemas()
 
@@ -297,18 +297,18 @@ def test_a_schema_in_another_case_belongs_to_the_row_that_names_it(world: World)
 def test_without_redis_a_sandbox_goes_and_its_keys_are_left(world: World) -> None:
     made = world.make("keyless", guilds=("310",))
     dead = Redis("redis://127.0.0.1:1/0", timeout=1)
-    done = lifecycle.destroy(world.database, dead, "keyless", actor="chani", now=NOW)
+    done = removal.destroy(world.database, dead, "keyless", actor="chani", now=NOW)
     assert "Redis" in str(done.unsettled)
     assert world.status(made.id) == "destroyed"
     assert world.redis.exists("sandbox:route:310", f"sandbox:{made.id}:session:1") == 2
-    again = lifecycle.destroy(world.database, world.keys, "keyless", actor="chani", now=NOW)
+    again = removal.destroy(world.database, world.keys, "keyless", actor="chani", now=NOW)
     assert again.keys == 5
     assert world.redis.exists(f"sandbox:{made.id}:session:1") == 0
 
 
 def test_a_name_held_by_a_destroyed_row_says_so(world: World) -> None:
     world.make("held")
-    lifecycle.destroy(world.database, world.keys, "held", actor="held", now=NOW)
+    removal.destroy(world.database, world.keys, "held", actor="held", now=NOW)
     with pytest.raises(SandboxError, match="SANDBOX_001: held: a destroyed sandbox still holds this name"):
         lifecycle.create(world.database, world.keys, request_for("held"))
 
@@ -460,7 +460,7 @@ NOTHING: Any = None  # whoever touched it would raise something else
         ),
         (lambda: lifecycle.expire(NOTHING, NOTHING, "", actor="c", now=NOW), "can be no sandbox's name"),
         (
-            lambda: lifecycle.destroy(NOTHING, NOTHING, "x" * 65, actor="c", now=NOW),
+            lambda: removal.destroy(NOTHING, NOTHING, "x" * 65, actor="c", now=NOW),
             "can be no sandbox's name",
         ),
     ],
@@ -472,4 +472,4 @@ def test_bad_input_is_refused_before_anything_is_touched(change: Callable[[], ob
 
 def test_destroying_what_does_not_exist_says_so(world: World) -> None:
     with pytest.raises(SandboxError, match="SANDBOX_004"):
-        lifecycle.destroy(world.database, world.keys, "nobody", actor="chani", now=NOW)
+        removal.destroy(world.database, world.keys, "nobody", actor="chani", now=NOW)

@@ -103,7 +103,7 @@ def test_what_is_live_or_changed_is_never_touched(
     ):
         lay_out(sql, keys, world)  # type: ignore[arg-type]
         environment = resolve(None, lab.env, Path(state), Path(state))
-        operator = Operator(environment, timeout=10, progress=lambda _: None, tell=lambda _: None)
+        operator = Operator(environment, timeout=10, progress=lambda *_: None, tell=lambda _: None)
         plan = operator.diagnose(rb_sb_003.RUNBOOK).plan
         names = {sandbox: f"sandbox_{spelling(sandbox)}" for sandbox, spelling, _, _ in world}  # type: ignore[operator]
         for sandbox, _, status, how in world:

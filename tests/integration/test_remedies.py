@@ -22,6 +22,7 @@ from lab import control
 from runbooks import rb_sb_001
 from runbooks.engine.environment import resolve
 from runbooks.engine.errors import LeaseHeld
+from runbooks.engine.gate import Gate
 from runbooks.engine.lease import Lease, holder
 from runbooks.engine.model import Action, Remedy, State
 from runbooks.engine.systems import Readers, Writers, readers, writers
@@ -104,7 +105,8 @@ class Scene:
 
     def remedy(self, verb: str, tell: Callable[[str], None] = lambda _: None) -> Remedy:
         """Return a remedy that works under the lease."""
-        return remedies(self._read, self._write, self._lease.fence, tell)[verb]
+        gate = Gate(read=self._read, write=self._write, fence=self._lease.fence, tell=tell)
+        return remedies(gate)[verb]
 
     def gather(self, *, rule: str = RULE, ago: timedelta = timedelta()) -> Evidence:
         """See what there is."""

@@ -51,8 +51,8 @@ def test_what_elsewhere_depends_on_a_schema_is_named_and_keeps_it(url: str) -> N
         admin.execute(f"CREATE TABLE public.pointing (id int REFERENCES {NAME}.kept)")
     database = Postgres(url, tag="tests:own")
     with database.snapshot() as snapshot:
-        found = schemas.dependents(snapshot, NAME)
-    assert found == ["foreign key pointing_id_fkey of pointing", "view watching"]
+        found = schemas.dependents(snapshot, [NAME])
+    assert found == {NAME: ["foreign key pointing_id_fkey of pointing", "view watching"]}
     with pytest.raises(ArrakisError, match="would take along foreign key"):
         schemas.drop_orphan(database, NAME, token="0123456789ab", fence=lambda _: None)
     with psycopg.connect(url) as admin:

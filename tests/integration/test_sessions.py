@@ -13,8 +13,8 @@ import pytest
 
 from diagnostics.sessions import Session, read_sessions
 from runbooks.engine.errors import LeaseHeld
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Reversibility, State
-from runbooks.remedies.gate import Gate
 from runbooks.remedies.sessions import EndSession, Why, cancel_query, end_session
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError
@@ -101,6 +101,18 @@ def waiting(world: World, *clients: Client, query: str = "LOCK public.spice") ->
 
 def _waits(world: World, client: Client) -> bool:
     return session(world, client).blocked_by != ()
+
+
+def test_that_a_session_waits_is_seen_by_a_role_that_may_not_see_what_it_does(
+    world: World, gate: Gated
+) -> None:
+    seen_by_stilgar = replace(world, database=Postgres(address(world, "stilgar"), tag="tests"))
+    with connected(world) as root, connected(world) as second:
+        root.execute("LOCK public.spice")
+        with waiting(world, second):
+            seen = session(seen_by_stilgar, second)
+            assert (seen.state, seen.blocked_by) == ("?", (root.info.backend_pid,))
+            second.cancel_safe()
 
 
 # ---- ended
@@ -267,6 +279,23 @@ def test_one_that_blocks_in_another_transaction_is_left_alone(world: World, gate
             third.cancel_safe()
 
 
+def test_one_that_blocks_others_and_works_again_is_left_alone(world: World, gate: Gated) -> None:
+    with connected(world) as root:
+        root.execute("LOCK public.spice")
+        with connected(world) as second, waiting(world, second), ThreadPoolExecutor() as pool:
+            action = blocking(world, root)
+            assert gate.state(action)[0] is State.BEFORE
+            asked = pool.submit(root.execute, "SELECT pg_sleep(60)")
+            eventually(lambda: session(world, root).state == "active")
+            assert gate.state(action) == (State.CHANGED, "it is active now: it works again")
+            with pytest.raises(ArrakisError, match="not as planned any more"):
+                gate.apply(action)
+            assert session(world, root).state == "active"
+            root.cancel_safe()
+            asked.exception()
+            second.cancel_safe()
+
+
 # ---- cancelled
 
 
@@ -292,7 +321,7 @@ def cancelling(world: World, client: Client) -> Action:
 def test_a_statement_that_others_wait_for_is_cancelled(world: World, gate: Gated) -> None:
     with connected(world) as client, running(world, client, "SELECT pg_sleep(60)"):
         action = cancelling(world, client)
-        assert (action.verb, gate.state(action)) == ("cancel query", (State.BEFORE, "1 sessions wait for it"))
+        assert (action.verb, gate.state(action)) == ("cancel query", (State.BEFORE, "1 session waits for it"))
         assert gate.in_use(action) is None
         assert gate.apply(action) == (
             State.AFTER,
@@ -323,3 +352,33 @@ def test_one_that_runs_on_all_the_same_is_told(
         with pytest.raises(ArrakisError, match="was told to stop, and runs on"):
             gate.apply(action)
         world.sql.execute("SELECT pg_terminate_backend(%s)", (client.info.backend_pid,))
+
+
+def unheeding(world: World, client: Client) -> Action:
+    """Return the action that ends a session whose statement was cancelled in vain."""
+    return end_session(session(world, client), reason="it runs on", why=Why.UNHEEDED)
+
+
+def test_one_that_runs_on_all_the_same_is_ended(world: World, gate: Gated) -> None:
+    with connected(world) as client, running(world, client, STUBBORN):
+        action = unheeding(world, client)
+        client.cancel_safe()
+        assert gate.state(action) == (State.BEFORE, "1 session waits for it")
+        assert gate.apply(action)[0] is State.AFTER
+
+
+def test_one_that_runs_another_statement_by_now_is_left_alone(world: World, gate: Gated) -> None:
+    with (
+        connected(world) as client,
+        running(world, client, "SELECT pg_sleep(1)"),
+        ThreadPoolExecutor() as pool,
+    ):
+        action = unheeding(world, client)
+        eventually(lambda: session(world, client).state != "active")
+        asked = pool.submit(client.execute, "SELECT pg_sleep(60)")
+        eventually(lambda: session(world, client).state == "active")
+        assert gate.state(action) == (State.CHANGED, "it does not run that statement any more")
+        with pytest.raises(ArrakisError, match="not as planned any more"):
+            gate.apply(action)
+        client.cancel_safe()
+        asked.exception()

@@ -1,10 +1,12 @@
 """What takes the database's room, as a real server has it."""
 
+import struct
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from diagnostics.postgres import Quota, connections
 from diagnostics.storage import (
@@ -107,7 +109,12 @@ def test_who_keeps_vacuum_from_its_work(world: World, monkeypatch: pytest.Monkey
         with world.database.snapshot() as snapshot:
             return [each for each in read_holders(snapshot) if each.kind == "session"]
 
-    with psycopg.connect(world.env["DATABASE_URL"]) as other:
+    elsewhere = urlsplit(world.env["DATABASE_URL"])._replace(path="/postgres").geturl()
+    with (
+        psycopg.connect(elsewhere) as far,
+        psycopg.connect(world.env["DATABASE_URL"]) as other,
+    ):
+        far.execute("SELECT pg_current_xact_id()")  # another database's holds back nothing of this one's
         other.execute("SELECT pg_current_xact_id()")
         assert holders() == []
         for number in range(4):
@@ -116,6 +123,52 @@ def test_who_keeps_vacuum_from_its_work(world: World, monkeypatch: pytest.Monkey
         assert holder.name == str(other.info.backend_pid)
         assert holder.age >= 4
         assert holder.since
+
+
+def test_a_standby_holds_vacuum_back_by_its_feedback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diagnostics.storage._OLD", 3)
+    xmin = world.count("SELECT pg_current_xact_id()::text::bigint")
+    for number in range(4):
+        world.sql.execute(f"INSERT INTO {SMALL}.kept VALUES ({number})".encode())
+    url = urlsplit(world.env["DATABASE_URL"])._replace(query="replication=true&application_name=replica")
+    standby = pq.PGconn.connect(url.geturl().encode())
+    place = standby.exec_(b"IDENTIFY_SYSTEM").get_value(0, 2) or b""
+    standby.exec_(b"START_REPLICATION PHYSICAL " + place)
+    standby.put_copy_data(b"h" + struct.pack("!QIIII", 0, xmin, 0, 0, 0))
+    standby.flush()
+
+    def seen() -> list[tuple[str, str]]:
+        with world.database.snapshot() as snapshot:
+            return [(each.kind, each.name) for each in read_holders(snapshot)]
+
+    eventually(lambda: seen() == [("standby", "replica")])
+    standby.finish()
+    eventually(lambda: seen() == [])
+
+
+def test_what_is_hidden_from_a_role_is_not_taken_for_nothing(world: World) -> None:
+    world.sql.execute("CREATE ROLE hermit LOGIN; CREATE ROLE other LOGIN")
+    url = urlsplit(world.env["DATABASE_URL"])
+    hermit, other = (url._replace(netloc=f"{name}@{url.hostname}:{url.port}") for name in ("hermit", "other"))
+    seen = Postgres(hermit.geturl(), tag="tests")
+    with (
+        psycopg.connect(other.geturl()),
+        seen.snapshot() as snapshot,
+        pytest.raises(Denied, match="what 1 session holds back is hidden"),
+    ):
+        read_holders(snapshot)
+    world.sql.execute("GRANT pg_read_all_stats TO hermit")
+    with psycopg.connect(other.geturl()), seen.snapshot() as snapshot:
+        assert read_holders(snapshot) == ()
+    world.sql.execute("DROP ROLE hermit, other")
+
+
+def test_a_schema_that_is_dropped_while_it_is_measured_takes_no_room(world: World) -> None:
+    world.sql.execute("CREATE SCHEMA sandbox_00000000; CREATE TABLE sandbox_00000000.kept AS SELECT 1 AS id")
+    with world.database.snapshot() as snapshot:
+        read_catalog(snapshot)
+        world.sql.execute("DROP SCHEMA sandbox_00000000 CASCADE")
+        assert [size.name for size in read_sizes(snapshot)] == [BIG, SMALL]
 
 
 def test_what_one_role_and_the_database_may_have_is_counted(world: World) -> None:

@@ -141,6 +141,7 @@ def test_what_is_missing_is_made_just_as_the_deployed_system_makes_it(url: str) 
     assert router["durable_name"] == "sandbox-event-router"
     assert (router["ack_policy"], router["filter_subject"]) == ("explicit", "events.>")
     assert (router["max_ack_pending"], router["ack_wait"], router["max_deliver"]) == (100, 15, 5)
+    assert router["deliver_policy"] == "all"
     workers = found["SANDBOX/sandbox-consumer"]["config"]
     assert (workers["durable_name"], workers["ack_policy"]) == ("sandbox-consumer", "explicit")
 

@@ -12,6 +12,7 @@ import pytest
 from diagnostics.stack import Stack
 from runbooks.engine.environment import Environment, resolve
 from runbooks.engine.errors import Exit, Refused
+from runbooks.engine.gate import Gate
 from runbooks.engine.lease import Lease
 from runbooks.engine.model import (
     Action,
@@ -71,8 +72,8 @@ class PutKey:
 def runbook(propose: Callable[[Facts], list[Action]]) -> Runbook:
     """Return one that tries to put the key."""
 
-    def remedies(read: Readers, write: Writers, *_: object) -> Mapping[str, Remedy]:
-        return {PutKey.verb: PutKey(read, write)}
+    def remedies(gate: Gate) -> Mapping[str, Remedy]:
+        return {PutKey.verb: PutKey(gate.read, gate.write)}
 
     def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, key: str = "") -> Facts:
         return Facts(key=key)
@@ -131,7 +132,7 @@ def diagnosed(
     ask: Callable[[Environment, Plan, str], None] | None = lambda *_: None,
 ) -> Diagnosis:
     """Diagnose with a trial."""
-    operator = Operator(environment, timeout=5, progress=lambda _: None, tell=lambda _: None)
+    operator = Operator(environment, timeout=5, progress=lambda *_: None, tell=lambda _: None)
     return operator.diagnose(runbook(propose), about={"key": "mine"}, trial=ask)
 
 
@@ -144,7 +145,7 @@ def test_what_was_tried_is_known_to_the_diagnosis_and_is_a_run(
     assert (found.exit, found.plan) == (Exit.HEALTHY, None)
     assert world.redis.get(KEY) == b"yes"
     [(plan_id, scope)] = asked
-    assert scope.startswith("1 targets")
+    assert scope.startswith("1 target, ")
     lines = (environment.state / "journal.jsonl").read_text().splitlines()
     phases = [json.loads(line)["phase"] for line in lines]
     assert phases == ["planned", "run-started", "started", "done", "run-ended"]

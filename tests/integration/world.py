@@ -9,9 +9,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import redis
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lab import control
 from sandbox import lifecycle
+from sandbox.adapters.nats import Nats
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.lifecycle import Request
@@ -104,13 +107,45 @@ def open_world(home: Path) -> Iterator[World]:
     """Start a lab under `home`, and stop it at the end."""
     lab = control.start(home, watch_parent=True)
     try:
-        database = Postgres(lab.env["DATABASE_URL"], tag="tests")
-        database.script("migrations/0001_control_tables")
-        database.script("migrations/0001_control_tables")  # it must run where everything exists already
-        with (
-            psycopg.connect(lab.env["DATABASE_URL"], autocommit=True) as sql,
-            redis.Redis.from_url(lab.env["REDIS_URL"]) as client,
-        ):
-            yield World(lab.env, database, Redis(lab.env["REDIS_URL"]), sql, client)
+        with world_of(lab) as opened:
+            yield opened
     finally:
         control.reset(lab.home)
+
+
+@contextmanager
+def world_of(lab: control.Lab) -> Iterator[World]:
+    """Make the control tables in a lab, and connect to it."""
+    database = Postgres(lab.env["DATABASE_URL"], tag="tests")
+    database.script("migrations/0001_control_tables")
+    database.script("migrations/0001_control_tables")  # it must run where everything exists already
+    with (
+        psycopg.connect(lab.env["DATABASE_URL"], autocommit=True) as connection,
+        redis.Redis.from_url(lab.env["REDIS_URL"]) as client,
+    ):
+        yield World(lab.env, database, Redis(lab.env["REDIS_URL"]), connection, client)
+
+
+def clear(lab: control.Lab) -> None:
+    """Bring a lab's PostgreSQL, Redis and NATS back to how they are when they have just started."""
+    url = lab.env["DATABASE_URL"]
+    name = conninfo_to_dict(url)["dbname"]
+    with psycopg.connect(make_conninfo(url, dbname="postgres"), autocommit=True) as admin:
+        made = admin.execute(
+            "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
+        )
+        for (each,) in made.fetchall():
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
+        roles = admin.execute("SELECT rolname FROM pg_roles WHERE oid >= 16384")
+        for (each,) in roles.fetchall():
+            admin.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(each)))
+        admin.execute("ALTER SYSTEM RESET ALL")
+        admin.execute("SELECT pg_reload_conf()")
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(name))))
+    with redis.Redis.from_url(lab.env["REDIS_URL"]) as client:
+        client.flushall()
+        client.slowlog_reset()
+        client.latency_reset()
+    streams = Nats(lab.env["NATS_URL"])
+    for each in ("SANDBOX", "EVENTS", "RUNBOOKS"):
+        streams.delete_stream(each)

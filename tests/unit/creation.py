@@ -16,8 +16,8 @@ from diagnostics.sessions import Session
 from diagnostics.stack import Stack
 from diagnostics.storage import Catalog, Wal
 from runbooks.creation.evidence import ALARM, Database, Facts
-from runbooks.engine.apply import Result
 from runbooks.engine.model import Phase
+from runbooks.engine.work import Result
 from runbooks.remedies.database import try_creating
 from sandbox.facts import Known
 from tests.unit.evidence import NOW, log

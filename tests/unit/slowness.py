@@ -167,7 +167,7 @@ def state(**changes: Any) -> Known[RedisState]:
         "keys": 5000,
         "fork_seconds": 0.0,
         "aof_delayed": 0,
-        "cluster": False,
+        "node": "",
     }
     return Known(RedisState(**{**fields, **changes}))
 
@@ -221,8 +221,10 @@ def healthy(**changes: Any) -> Evidence:
         nats=Known(Reach(system="NATS", host="nats:4222", connected_ms=1, answered_ms=5)),
         plans=Known((plan(),)),
         indexes=indexes(),
+        building=Known(()),
         tables=Known((table(),)),
         waiting=waiting(session(1), session(2)),
+        unheeded=Known(()),
         latency=latency(),
         state=state(),
         slow_commands=Known([]),

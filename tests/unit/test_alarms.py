@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from diagnostics.alarms import Alarm
+from runbooks.engine.model import Severity
+from runbooks.findings import alarm_finding
+from sandbox.facts import Known
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -29,6 +32,15 @@ def test_an_alarm_without_data_is_blind_and_one_at_zero_is_not(
     points: tuple[tuple[datetime, float], ...], blind: bool
 ) -> None:
     assert alarm(points=points).blind is blind
+
+
+@pytest.mark.parametrize("metric", ["EventRoutingErrors", "SchemaCreationErrors"])
+def test_errors_that_nobody_counted_may_be_none_at_all(metric: str) -> None:
+    silent = alarm(metric=metric, points=())
+    finding = alarm_finding(Known(silent), suffix="x", confirmed=False, cleared="")
+    assert finding.severity is Severity.OK
+    assert f"no {metric} were counted: there were none, or nobody counts them" in finding.summary
+    assert not silent.blind
 
 
 @pytest.mark.parametrize(

@@ -400,6 +400,8 @@ def test_a_jobs_role_allows_exactly_the_calls_that_the_job_makes(
     monkeypatch.setattr(jobs, "Job", _NothingIsDue)
     monkeypatch.setattr(jobs, "_clock_of", lambda _: None)
     monkeypatch.setattr("runbooks.jobs.given_back", lambda *_, **__: ())
+    monkeypatch.setattr("runbooks.engine.stops.raised", lambda _: None)
+    monkeypatch.setattr("runbooks.engine.stops.marked", lambda _: frozenset())
     monkeypatch.setattr("signal.signal", lambda *_: None)
     target = Environment(
         name="production",
@@ -432,7 +434,7 @@ class _NothingIsDue:
     def __init__(self, *_: object, **__: object) -> None:
         self.report = Report()
 
-    def run(self, *, spared: object) -> Report:
+    def run(self, *, spared: object, kept: object) -> Report:
         assert spared == ()
         return self.report
 

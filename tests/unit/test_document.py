@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from runbooks.engine.apply import Outcome, Result
+from runbooks.engine.apply import Outcome
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, LeaseHeld, PlanError, Refused
 from runbooks.engine.model import Finding, Phase, Plan, Severity
 from runbooks.engine.operate import Diagnosis
+from runbooks.engine.work import Result
 from runbooks.rb_sb_003 import RUNBOOK
 from runbooks.reports import document
 from sandbox.errors import ArrakisError, Busy, Denied, Missing, Unreachable

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from runbooks.engine import plan as plans
 from runbooks.engine.apply import Outcome, execute, inverse_actions, plan_of, started
 from runbooks.engine.errors import Exit, LeaseHeld, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry, verify
+from runbooks.engine.lease import Lease
 from runbooks.engine.model import Action, Observation, Phase, Plan, Reversibility, State
 from sandbox.errors import ArrakisError
 from tests.unit.plans import NOW, TARGET, plan
@@ -211,7 +213,7 @@ def _written(journal: Journal, file: Path) -> list[bytes]:
 
 def test_records_are_chained_and_read_back(journal: Journal, file: Path) -> None:
     mirrored: list[Any] = []
-    journal.mirror = mirrored.append
+    journal.mirror = mirrored.extend
     _written(journal, file)
     entries = journal.entries()
     assert entries == mirrored
@@ -366,7 +368,7 @@ def test_all_is_done_in_order_and_written_before_the_act(journal: Journal) -> No
         journal=journal,
         remedies={"flip": remedy},
         check=check,
-        progress=lambda result: shown.append(result.action.id),
+        progress=lambda result, *_: shown.append(result.action.id),
     )
     assert outcome.exit is Exit.HEALTHY
     assert remedy.calls == ["apply t1", "apply t2", "apply t3"]
@@ -540,3 +542,13 @@ def test_a_run_whose_plan_was_forged_is_refused(journal: Journal) -> None:
     entry = journal.append("r1", Phase.RUN_STARTED, observed=started(forged))
     with pytest.raises(Refused, match="edited"):
         plan_of([entry])
+
+
+def test_a_lease_that_cannot_be_taken_says_that_nothing_was_changed_and_what_it_needs() -> None:
+    database = Mock(snapshot=Mock(side_effect=ArrakisError("could not extend file: No space left on device")))
+    with (
+        pytest.raises(ArrakisError, match="No space left") as told,
+        Lease.held(database, holder="c", run="r"),
+    ):
+        pass
+    assert told.value.hint.startswith("nothing was changed: the lease is kept in PostgreSQL")

@@ -136,6 +136,11 @@ def test_what_is_wrong_with_a_plan(root: Node, found: list[Flaw]) -> None:
     ("root", "words"),
     [
         (node(removed=50_000.0), "Index Scan on sandboxes looks at 50,001 rows and leaves out all but 1"),
+        (node(removed=50_000.0, seen=0.0), "Index Scan on sandboxes looks at 50,000 rows and leaves out all"),
+        (
+            node(**{**WASTE, "seen": 0.0}),
+            "reads all 50,000 rows of sandboxes for none: no index is used for ((name)::text = '…'::text)",
+        ),
         (
             node(planned=5_000.0),
             "Index Scan using sandboxes_name_unique on sandboxes: 5,000 rows were expected, 1 came",
@@ -168,11 +173,11 @@ def test_a_plan_is_drawn_as_a_tree() -> None:
     root = node("Nested Loop", relation="", children=(scan, node(loops=2.0, milliseconds=123.4), never))
     assert drawn(plan(root)) == [
         "Nested Loop",
-        "│  1 rows (est. 1), 0.1 ms, 3 hit",
+        "│  1 row (est. 1), 0.1 ms, 3 hit",
         "├─ Seq Scan on sandboxes",
-        "│     1 rows (est. 1), 0.1 ms, 3 hit + 5 read, 12 left out",
+        "│     1 row (est. 1), 0.1 ms, 3 hit + 5 read, 12 left out",
         "├─ Index Scan using sandboxes_name_unique on sandboxes",
-        "│     1 rows (est. 1) × 2 loops, 123 ms, 3 hit",
+        "│     1 row (est. 1) × 2 loops, 123 ms, 3 hit",
         "└─ Index Scan using sandboxes_name_unique on sandboxes",
         "      never run",
         "planning 0.1 ms, execution 0.2 ms",

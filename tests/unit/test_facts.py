@@ -4,6 +4,7 @@ from threading import Event
 
 from sandbox.errors import Unreachable
 from sandbox.facts import Known, Unknown, gather
+from sandbox.text import brief
 
 
 def test_each_failure_is_one_unknown_and_the_others_are_known() -> None:
@@ -35,6 +36,7 @@ def test_each_failure_is_one_unknown_and_the_others_are_known() -> None:
     assert facts["empty"] == Known(None)
     assert facts["refused"] == Unknown("nobody home", "knock louder", refusal)
     assert facts["broken"] == Unknown("the broken probe failed: ValueError: bad digit", "", fault)
+    assert (brief(5.49997), brief(10), brief(0.05)) == ("5.5", "10", "0.05")
     assert facts["hung"] == Unknown("no answer within 0.05 s", "is the server up? --timeout S waits longer")
 
 

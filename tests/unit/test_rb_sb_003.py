@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from diagnostics.alarms import Alarm
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Severity
-from runbooks.rb_sb_003 import ALARM, Database, Facts, Use, diagnose, existing, propose
+from runbooks.orphaned.evidence import ALARM, Database, Facts, Use, existing
+from runbooks.orphaned.proposals import propose
+from runbooks.rb_sb_003 import diagnose
 from sandbox.facts import Known, Unknown
 from sandbox.keyspace import FamilyUse, Survey
 from sandbox.model import Sandbox, Schema, Status

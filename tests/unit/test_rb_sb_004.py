@@ -1,6 +1,7 @@
 """Events do not reach sandboxes: facts in, findings and actions out."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from diagnostics.circling import Circling
 from diagnostics.routes import Fault, Routes
-from runbooks.engine.apply import Result
 from runbooks.engine.model import Action, Finding, Phase, Resource, Reversibility, Severity
+from runbooks.engine.work import Result
+from runbooks.options import one_way
 from runbooks.rb_sb_004 import RUNBOOK, diagnose, existing, learn, outlook, propose, try_canary
 from runbooks.routing.evidence import Asked, Evidence, Heard, Workers
 from sandbox.errors import ArrakisError, Denied, Unreachable
@@ -183,8 +185,8 @@ CASES: list[tuple[dict[str, Any], list[str], list[tuple[str, str]]]] = [
     (
         {"routes": routes(wrong(1), wrong(2, Fault.NEGATIVE))},
         [
-            "the cached routes of 2 guilds are wrong: 1 lead to another sandbox than the table says,"
-            " 1 lead to nowhere, though the guild is mapped to a running sandbox"
+            "the cached routes of 2 guilds are wrong: 1 leads to another sandbox than the table says,"
+            " 1 leads to nowhere, though the guild is mapped to a running sandbox"
         ],
         [("delete route", "101"), ("delete route", "102")],
     ),
@@ -211,7 +213,7 @@ def test_the_cause_is_named_first_and_alone_and_mended_where_that_is_safe(
     [
         (
             {"messaging": messaging(SANDBOX=None, WORKERS=None), "routes": routes(wrong(1))},
-            ["stream SANDBOX is missing", "the cached routes of 1 guilds"],
+            ["stream SANDBOX is missing", "the cached routes of 1 guild"],
         ),
         (
             {"messaging": messaging(SANDBOX=NARROW, ROUTER=IDLE), "workers": workers(NO_TASK)},
@@ -219,7 +221,7 @@ def test_the_cause_is_named_first_and_alone_and_mended_where_that_is_safe(
         ),
         (
             {"circling": LOOP, "routes": routes(wrong(1))},
-            ["2 events circle", "the cached routes of 1 guilds"],
+            ["2 events circle", "the cached routes of 1 guild"],
         ),
         (
             {"postgres": Unknown("PostgreSQL at p:5432: connection refused", "", Unreachable("x")), "routes": unknown(),
@@ -290,6 +292,46 @@ def test_a_service_is_left_alone_where_a_restart_would_not_help(changes: Mapping
     assert verbs(evidence) == []
     [told] = left_alone(evidence)
     assert why in told
+
+
+def test_only_the_routes_are_deleted_that_were_asked_about() -> None:
+    here = str(row(1).id)
+    seen = healthy(routes=routes(wrong(1), wrong(2), wrong(3, Fault.UNMAPPED, value=here)), way=way())
+    assert verbs(seen) == [("delete route", "101")]
+    assert left_alone(seen) == [
+        "the cached routes of 2 other guilds: nobody asked about them: "
+        "rb-sb-004 without --guild or --sandbox proposes to delete them"
+    ]
+    whole = replace(seen, way=way(whole=True))
+    assert verbs(whole) == [("delete route", "101"), ("delete route", "103")]
+    assert len(verbs(replace(seen, way=None))) == 3
+    assert left_alone(replace(seen, way=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"guild": "1", "sandbox": "box", "canary": False}, "not to be said together"),
+        ({"guild": None, "sandbox": None, "canary": True}, "--canary needs a guild or a sandbox"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_read(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(ArrakisError, match=why):
+        one_way(**said)
+    assert one_way(guild="1", sandbox=None, canary=True) == {}
+
+
+def test_a_consumer_that_is_made_again_says_that_it_hands_out_again_what_its_stream_keeps() -> None:
+    [made], _ = propose(healthy(messaging=messaging(ROUTER=None)))
+    assert made.reason.startswith(
+        "consumer EVENTS/sandbox-event-router is missing; it begins with the oldest"
+    )
+    assert "what was handed out within the last five minutes is handed out again" in made.reason
+    both, _ = propose(healthy(messaging=messaging(EVENTS=None, ROUTER=None)))
+    assert [each.reason for each in both] == [
+        "stream EVENTS is missing",
+        "consumer EVENTS/sandbox-event-router is missing",
+    ]
 
 
 def test_a_stream_is_made_before_a_service_is_restarted() -> None:
@@ -625,6 +667,12 @@ def test_the_hop_at_which_events_are_lost_says_so(
     assert all(told[before][0] is Severity.OK for before in range(place))
 
 
+def test_where_no_guild_is_mapped_there_is_no_route_to_tell_of() -> None:
+    told = hops(healthy(way=way(asked=Known(Asked(guilds=(), sandbox=row(1))), cached=unknown())))
+    assert [hop for hop in told if hop[0] is Severity.UNKNOWN] == []
+    assert told[2][1].endswith("not looked at: no guild, no route")
+
+
 def test_the_messages_on_a_sandboxs_subjects_are_counted() -> None:
     some = tuple(event(n, f"e{n}", at=-60.0 * (5 - n)) for n in range(1, 4))
     told = hops(healthy(way=way(heard=Known(Heard(messages=some, listeners=())))))
@@ -671,6 +719,7 @@ TAKEN: dict[str, Any] = {"sequence": 7, "stored_ms": 2.2, "taken_ms": 40.0, "ack
         (result(**{**TAKEN, "taken_ms": None, "acknowledged_ms": None}), Severity.CRITICAL, "did not hand it out within 3 s"),
         (result(sequence=7), Severity.OK, "stored as sequence 7; how far it came was not watched"),
         (result(Phase.FAILED, "no stream SANDBOX takes x"), Severity.CRITICAL, "not stored: no stream SANDBOX takes x"),
+        (result(Phase.SKIPPED, "cannot tell any more"), Severity.UNKNOWN, "none was sent now: cannot tell any more"),
         (Unknown("not confirmed by the operator"), Severity.UNKNOWN, "none was sent: not confirmed by the operator"),
     ],
 )  # fmt: skip
@@ -725,6 +774,17 @@ def test_what_strangers_wrote_cannot_move_the_cursor(guild: str, value: str) -> 
     for each in diagnose(healthy(routes=seen, way=asked)):
         assert each.summary.isprintable()
         assert all(str(line).isprintable() for line in each.evidence.get("details", ()))
+
+
+def test_what_strangers_wrote_is_no_command_where_a_source_is_pasted() -> None:
+    evil = "1';reboot;'"
+    asked = way(asked=Known(Asked(guilds=(evil,), sandbox=row(1))), cached=Known(()))
+    loop = replace(LOOP.value, subject=f"events.{evil}")
+    found = diagnose(healthy(way=asked, circling=Known(loop)))
+    told = [each.source for each in found if "reboot" in each.source]
+    assert len(told) == 2
+    for source in told:
+        assert any(word.rstrip(";").endswith(evil) for word in shlex.split(source, comments=True))
 
 
 def test_the_runbook_tries_a_canary_and_knows_its_remedies() -> None:

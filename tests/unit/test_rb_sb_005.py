@@ -15,6 +15,7 @@ from diagnostics.postgres import Connections, LockTable, Quota
 from diagnostics.storage import Holder, Slot, runs_out
 from runbooks import quarantined
 from runbooks.creation.evidence import Facts
+from runbooks.creation.obstacles import confirmed_causes
 from runbooks.engine.model import Action, Finding, Phase, Severity
 from runbooks.probing import Answer, by_connections
 from runbooks.quarantined import Quarantine
@@ -94,6 +95,10 @@ CAUSES: dict[str, tuple[Facts, str]] = {
     "storage-full": (
         facts(instance=instance(status="storage-full", storage_left=0.0)),
         "the database's storage is full: 0.0 of 100 GiB are left",
+    ),
+    "storage-full, how much is not known": (
+        facts(instance=instance(status="storage-full", storage_left=None)),
+        "the database's storage is full: storage-full, and how much of 100 GiB is left is not known",
     ),
     "no space": (
         facts(instance=FULL, api=log(group(NO_ROOM))),
@@ -176,13 +181,19 @@ INNOCENT = {
             session(1, idle=47), session(2, blocked_by=(1,), query="UPDATE orders SET paid = $1")
         )
     ),
+    "a lock that is held for a moment": facts(
+        database=database(session(1), session(2, blocked_by=(1,), query="UPDATE public.sandboxes SET x = $1"))
+    ),
     "another role has no connection left": facts(database=database(quotas=(replace(QUOTA, name="reports"),))),
     "little storage, and nothing has failed": facts(instance=instance(storage_left=8.0 * 2**30)),
     "short of connections explains the queue": facts(
         database=database(used=40, quotas=(replace(QUOTA, used=29),)), pooler=pool(waiting=1, idle=1)
     ),
-    "another's pool is used up": facts(pooler=pool(waiting=4, idle=0, user="reports")),
-    "another database's pool is used up": facts(pooler=pool(waiting=4, idle=0, database="reports")),
+    "another's pool is used up": facts(pooler=pool(waiting=4, idle=0, busy=20, user="reports")),
+    "another database's pool is used up": facts(pooler=pool(waiting=4, idle=0, busy=20, database="reports")),
+    "a pool that is making its first connection": facts(
+        pooler=pool(waiting=1, busy=0, idle=0, longest_wait=timedelta(milliseconds=4))
+    ),
     "a missing index": facts(objects=missing("idx_sandboxes_owner")),
     "many locks, and nothing has failed": facts(database=database(locks=LockTable(used=6000, room=6400))),
     "an error of another part": facts(api=log(group("Failed to route event: permission denied"))),
@@ -196,7 +207,7 @@ def test_nothing_else_is_called_a_cause(seen: Facts) -> None:
 
 
 def test_a_queue_in_the_pool_is_a_symptom_where_connections_are_short() -> None:
-    seen = facts(database=database(used=97), pooler=pool(waiting=4, idle=0))
+    seen = facts(database=database(used=97), pooler=pool(waiting=4, idle=0, busy=20))
     assert len(causes(seen)) == 1
     assert causes(seen)[0].startswith("no connections are left")
 
@@ -273,7 +284,7 @@ def test_errors_of_others_are_counted_and_not_told() -> None:
     seen = facts(api=log(group("Failed to route event"), group(DENIED)))
     assert found(seen, "log error").summary.startswith("log: the role lacks a right")
     first = next(each for each in diagnose(seen) if each.check == "log")
-    assert first.summary.endswith("3 errors of 1 kinds about schemas, 3 about other things")
+    assert first.summary.endswith("3 errors of 1 kind about schemas, 3 about other things")
 
 
 def test_a_limit_of_one_role_is_no_less_a_limit() -> None:
@@ -322,6 +333,26 @@ def test_what_is_unknown_is_said_and_nothing_is_proposed_for_it(name: str) -> No
     assert propose(seen)[0] == []
 
 
+def test_that_postgresql_does_not_answer_is_said_once_with_what_rests_on_it() -> None:
+    dead: Any = Unknown("no answer within 5 s", "is it up?", Unreachable("no answer"))
+    denied: Any = Unknown("no permission", "", Denied("no permission"))
+    asked = ("postgres", "database", "rights", "objects", "created", "sizes", "dead", "slots", "holders")
+    seen = diagnose(facts(**dict.fromkeys(asked, dead), wal=denied))
+    assert [each.summary for each in seen if each.severity is Severity.UNKNOWN] == [
+        "PostgreSQL: cannot tell: no answer within 5 s; so nothing is known of "
+        "rights, objects, database, sizes, dead rows, replication slots, vacuum",
+        "WAL: cannot tell: no permission",
+    ]
+
+
+def test_sessions_that_are_hidden_are_not_said_to_be_well() -> None:
+    def severity(**changes: Any) -> Severity:
+        return found(facts(database=database(session(1, state="?", **changes))), "connections").severity
+
+    assert severity() is Severity.UNKNOWN
+    assert severity(superuser=True) is Severity.OK  # RDS hides its own from everybody
+
+
 def test_what_a_refusal_means_is_told_where_the_login_fails() -> None:
     seen = facts(postgres=Unknown("password authentication failed", "", Denied("no")))
     assert causes(seen) == ["PostgreSQL cannot be used from here: PostgreSQL does not accept the login"]
@@ -335,13 +366,30 @@ def idle(*sessions: Any) -> Facts:
     return facts(database=database(*sessions, used=97))
 
 
+def test_a_server_that_its_full_storage_stopped_is_explained_by_that_and_can_be_helped_by_hand() -> None:
+    dead: Any = Unknown("no answer within 5 s", "", Unreachable("no answer"))
+    full = instance(status="storage-full", storage_left=0.0)
+    found = confirmed_causes(facts(postgres=dead, instance=full))
+    assert [each.summary.split(":")[1].strip() for each in found] == [
+        "the database's storage is full",
+        "PostgreSQL does not answer",
+    ]
+    by_hand = "aws rds modify-db-instance --db-instance-identifier arrakis-lab --allocated-storage 125 --apply-immediately"
+    assert by_hand in found[0].evidence["drawn"]
+    underway = confirmed_causes(
+        facts(instance=instance(status="storage-full", storage_left=0.0, pending_gib=125))
+    )
+    assert "drawn" not in underway[0].evidence
+
+
 def test_only_those_idle_beyond_ten_minutes_are_ended() -> None:
     seen = idle(session(1, idle=10), session(2, idle=10.1), session(3, idle=0), session(4, idle=600))
     actions, left = propose(seen)
     assert (told(actions), left) == (["end session 2", "end session 4"], [])
     assert [action.id for action in actions] == ["a1", "a2"]
-    assert (
-        actions[1].reason == "idle in a transaction for 10 h; it takes one of the connections that are short"
+    assert actions[1].reason == (
+        "arrakis_app (arrakis-api), connected since 03-01 01:59:00 UTC, idle in a transaction for 10 h; "
+        "it takes one of the connections that are short"
     )
 
 
@@ -383,11 +431,11 @@ HELD: dict[str, tuple[Facts, bool]] = {
         True,
     ),
     "the pool": (
-        facts(database=database(session(1, idle=47)), pooler=pool(waiting=2, idle=0)),
+        facts(database=database(session(1, idle=47)), pooler=pool(waiting=2, idle=0, busy=20)),
         True,
     ),
     "another's pool": (
-        facts(database=database(session(1, idle=47)), pooler=pool(waiting=2, idle=0, user="ada")),
+        facts(database=database(session(1, idle=47)), pooler=pool(waiting=2, idle=0, busy=20, user="ada")),
         False,
     ),
     "dead rows": (
@@ -540,13 +588,16 @@ def test_room_is_made_where_it_is_short() -> None:
     )
     over = healthy(database=evidence.database(behind(7)))
     short = facts(database=database(used=97), overdue=over, quarantine=quarantine)
-    assert told(propose(short)[0]) == [
+    assert told(propose(short)[0]) == ["clean up sandbox box-7"]  # what is in quarantine has no connections
+    assert propose(replace(short, database=database())) == ([], [])
+    full = replace(short, database=database(), instance=instance(status="storage-full", storage_left=0.0))
+    assert told(propose(full)[0]) == [
+        "enlarge storage arrakis-lab",
         "clean up sandbox box-7",
         "drop schema quarantine_20260201000000_3f2b8c1e",
     ]
-    assert propose(replace(short, database=database())) == ([], [])
-    lost = replace(short, quarantine=replace(quarantine, database=unknown()))
-    assert told(propose(lost)[0]) == ["clean up sandbox box-7"]
+    lost = replace(full, quarantine=replace(quarantine, database=unknown()))
+    assert told(propose(lost)[0])[1:] == ["clean up sandbox box-7"]
     assert [finding.severity for finding in propose(lost)[1]] == [Severity.UNKNOWN]
 
 
@@ -599,6 +650,9 @@ def test_the_day_on_which_storage_runs_out_is_told() -> None:
     trend = found(facts(instance=instance(free=tuple(hours))), "storage trend")
     assert "runs out on 2026-03-03, in 44 h" in trend.summary
     assert trend.severity is Severity.WARNING
+    spent = [(moment, free - 44 * 2**30) for moment, free in hours]
+    over = found(facts(instance=instance(free=tuple(spent))), "storage trend")
+    assert (over.summary.endswith("it has run out"), over.severity) == (True, Severity.WARNING)
     steady = [(moment, 50.0 * 2**30) for moment, _ in hours]
     assert found(facts(instance=instance(free=tuple(steady))), "storage trend").severity is Severity.OK
 

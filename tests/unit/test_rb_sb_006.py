@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from diagnostics.indexes import Progress
 from diagnostics.load import Metric
 from diagnostics.reach import Reach
 from runbooks.engine.environment import resolve
 from runbooks.engine.model import Finding, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
 from runbooks.rb_sb_006 import RUNBOOK, diagnose, existing, outlook, propose
+from runbooks.remedies.sessions import Unheeded, Why
 from runbooks.reports import terminal
 from runbooks.slowness.evidence import Evidence
 from sandbox.errors import Busy, Denied, Unreachable
@@ -97,7 +99,7 @@ def test_nothing_is_wrong_with_what_is_well() -> None:
     [
         (
             BARRED,
-            "session 7 of ada (psql), idle in transaction for 30 min, keeps readers from sandboxes: 1 sessions wait",
+            "session 7 of ada (psql), idle in transaction for 30 min, keeps readers from sandboxes: 1 session waits",
         ),
         # A DDL that waits for a reader's transaction stops all others: the reader is to blame.
         (
@@ -115,8 +117,40 @@ def test_nothing_is_wrong_with_what_is_well() -> None:
             "Redis keeps its clients waiting: a PING took 260 ms, blocked by EVAL",
         ),
         (
+            {"latency": latency(*[0.2] * 60, 240.0, 240.0), "slow_commands": Known([slow_command()])},
+            "Redis keeps its clients waiting: a PING took 240 ms, blocked by EVAL",
+        ),
+        (
+            {
+                "latency": latency(*[300.0] * 5),
+                "slow_commands": Known(
+                    [replace(slow_command(), command="SCAN", seconds=0.012), slow_command()]
+                ),
+            },
+            "Redis keeps its clients waiting: half of the PINGs take over 300 ms, blocked by EVAL",
+        ),
+        (
+            {
+                "latency": latency(*[60.0] * 5),
+                "slow_commands": Known([replace(slow_command(), command="SCAN", seconds=0.012)]),
+            },
+            "Redis keeps its clients waiting: half of the PINGs take over 60 ms, and its SLOWLOG names no command for it",
+        ),
+        (
             {"latency": latency(*[60.0] * 5)},
             "Redis keeps its clients waiting: half of the PINGs take over 60 ms, and its SLOWLOG names no command for it",
+        ),
+        # The newest of the slow commands need not be the one that blocks, nor any of them.
+        (
+            {"latency": latency(*[60.0] * 5), "slow_commands": Known([slow_command(0.011)])},
+            "Redis keeps its clients waiting: half of the PINGs take over 60 ms, and its SLOWLOG names no command for it",
+        ),
+        (
+            {
+                "latency": latency(*[60.0] * 5),
+                "slow_commands": Known([replace(slow_command(0.011), command="GET x"), slow_command(0.9)]),
+            },
+            "Redis keeps its clients waiting: half of the PINGs take over 60 ms, blocked by EVAL",
         ),
         (
             {"indexes": indexes("idx_sandboxes_status"), "plans": scan(STATUS)},
@@ -175,6 +209,8 @@ def test_a_cause_that_was_seen_is_named_first_and_nothing_else_is_called_one(
         ({"tables": Known((STALE,))}, {"statistics": "warning"}),
         ({"tables": Known((table(believed=1.0, live=9_000, modified=9_000),))}, {}),
         ({"plans": MISLED}, {}),
+        # What had to come from disk came from there whatever the planner believed.
+        ({"tables": Known((STALE,)), "plans": Known((plan(node(read=5_000), execution=60.0),))}, {"statistics": "warning"}),
         ({"tables": Known((table(autovacuum_off=True),))}, {"statistics": "warning"}),
         ({"state": state(used_memory=95 * 2**20)}, {"Redis state": "warning"}),
         ({"state": state(clients=950)}, {"Redis state": "warning"}),
@@ -211,6 +247,30 @@ def test_a_load_that_cannot_be_read_is_unknown_and_one_that_nobody_publishes_is_
     silent = replace(load(), metrics={"DBLoad": Metric(name="DBLoad", points=())})
     told = finding(healthy(database=database(silent)), "load")
     assert told.summary == "arrakis is a db.t4g.medium: nobody publishes how hard it works"
+
+
+def test_a_part_of_the_load_that_cannot_be_read_is_unknown() -> None:
+    half = replace(load(CPUUtilization=5), unread=("CPUCreditBalance",))
+    seen = finding(healthy(database=database(half)), "load")
+    assert seen.severity is Severity.UNKNOWN
+    assert seen.summary.endswith("CPU 5 %; CPUCreditBalance cannot be read")
+
+
+def test_rows_that_were_not_counted_since_a_reset_are_not_called_none() -> None:
+    seen = finding(healthy(tables=Known((table(live=5, modified=5, analyzed_at=None),))), "statistics")
+    assert seen.severity is Severity.WARNING
+    assert "sandboxes was not counted since the statistics were reset" in seen.summary
+    emptied = finding(
+        healthy(tables=Known((table(live=5, modified=199_995, analyzed_at=None),))), "statistics"
+    )
+    assert "sandboxes has 5 rows" in emptied.summary
+
+
+def test_a_strangers_name_is_no_command_where_a_source_is_pasted() -> None:
+    odd = replace(timed(keys=3.5).value, sandbox="a;reboot")
+    slow = diagnose(healthy(timed=Known(odd), state=state(keys=5_000_000)))
+    told = [each.source for each in slow if "reboot" in each.source]
+    assert told == ["time gaib sandbox status 'a;reboot'"] * 2
 
 
 def test_two_causes_at_once_are_both_named_the_deeper_one_first() -> None:
@@ -267,6 +327,23 @@ def test_the_root_is_cancelled_or_ended(seen: tuple[Any, ...], verb: str, why: s
     [action], _ = propose(healthy(waiting=waiting(*seen, locks=((7, True),))))
     assert (action.verb, action.resource.id, action.before["why"]) == (verb, "7", why)
     assert action.reversibility is Reversibility.IRREVERSIBLE
+
+
+def test_a_statement_that_was_cancelled_in_vain_is_ended_with_its_session() -> None:
+    root, run = session(7), "rb-sb-006-20260301-115900-ab12"
+    moments: dict[str, Any] = {"backend_start": root.backend_start, "statement_since": root.statement_since}
+    told = Unheeded(pid=7, told_at=NOW - timedelta(minutes=1), run=run, **moments)
+    seen = healthy(waiting=waiting(root, session(8, 7), locks=((7, True),)), unheeded=Known((told,)))
+    [action], _ = propose(seen)
+    assert (action.verb, action.before["why"]) == ("end session", Why.UNHEEDED)
+    assert action.reason.endswith(f"run {run} cancelled its statement at 11:59:00 UTC, and it runs on")
+    another = replace(told, statement_since=NOW - timedelta(minutes=6))
+    [action], _ = propose(replace(seen, unheeded=Known((another,))))
+    assert action.verb == "cancel query"
+    assert action.reason.endswith("if that does not help, run this again to end it")
+    [action], _ = propose(replace(seen, unheeded=SILENT))
+    assert action.verb == "cancel query"
+    assert "whether it was cancelled before cannot be told" in action.reason
 
 
 @pytest.mark.parametrize(
@@ -330,6 +407,52 @@ def test_missing_indexes_are_made_and_invalid_ones_dropped_before() -> None:
 def test_an_index_that_is_not_for_us_to_make_is_left_alone(found: Any, why: str) -> None:
     assert proposed(healthy(indexes=found)) == []
     assert why in left(healthy(indexes=found))[0]
+
+
+def progress(index: str | None, table: str = "sandboxes") -> Known[tuple[Progress, ...]]:
+    made = Progress(table=table, index=index, pid=9, phase="building index", done=4, total=9, waits_for=None)
+    return Known((made,))
+
+
+def test_an_index_that_is_being_made_is_no_leftover() -> None:
+    name = "idx_sandboxes_status"
+    unready = healthy(indexes=indexes(**{name: {"valid": False}}), building=progress(name))
+    told = "session 9 makes it (building index 40 %)"
+    felt = replace(unready, plans=scan(STATUS))
+    assert causes(felt)[0].startswith(f"cause: index {name} is not ready yet: {told}: every look-up reads")
+    assert finding(unready, "index").summary.startswith(f"index {name} is not ready yet: {told}; ")
+    for seen in (unready, felt):
+        assert proposed(seen) == []
+        assert left(seen) == [
+            f"left alone: {name}: session 9 makes it at this moment (building index 40 %): wait for it"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("building", "told"),
+    [
+        (progress("by_hand"), "session 9 makes by_hand on its table at this moment"),
+        (progress(None), "session 9 makes an index on its table at this moment"),
+        (SILENT, "cannot tell whether idx_sandboxes_status is being made just now: no answer within 4 s"),
+    ],
+)
+def test_none_is_made_beside_another_on_its_table(building: Any, told: str) -> None:
+    seen = healthy(indexes=indexes("idx_sandboxes_status", "idx_sandbox_audit_log_type"), building=building)
+    elsewhere = [] if building is SILENT else [("a1", "create index", "idx_sandbox_audit_log_type")]
+    assert proposed(seen) == elsewhere
+    assert told in left(seen)[0]
+    unknown = Severity.UNKNOWN in {each.severity for each in propose(seen)[1]}
+    assert unknown is (building is SILENT)
+    assert finding(seen, "index").summary.startswith("index idx_sandboxes_status is missing")
+
+
+def test_what_somebody_makes_beside_the_migrations_is_not_to_be_dropped() -> None:
+    mine = replace(
+        indexes().value[0], name="by_hand", definition="CREATE INDEX by_hand", valid=False, constraint=None
+    )
+    odd = healthy(indexes=Known((*indexes().value, mine)))
+    assert "DROP INDEX CONCURRENTLY it" in finding(odd, "index").summary
+    assert wrong(replace(odd, building=progress("by_hand"))) == {}
 
 
 SOURCES = {

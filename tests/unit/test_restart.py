@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Resource, Reversibility, State
-from runbooks.remedies.gate import Gate
 from runbooks.remedies.service import RestartService
 from sandbox.errors import ArrakisError, Missing, Unreachable
 from tests.unit.evidence import NOW

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbooks.engine.apply import Outcome
 from runbooks.engine.environment import Environment
-from runbooks.engine.model import Finding, Plan, Severity
+from runbooks.engine.model import Action, Finding, Phase, Plan, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
+from runbooks.engine.work import Result
 from runbooks.rb_sb_003 import RUNBOOK
-from runbooks.reports.terminal import diagnosis, plan_lines
-from sandbox.text import clean
-from tests.unit.plans import FINDING, plan
+from runbooks.reports.terminal import applied, diagnosis, plan_lines
+from sandbox.text import clean, counted
+from tests.unit.plans import FINDING, action, plan
 
 STAGING = Environment(name="staging", database_url="", redis_url="", nats_url="")
 UNKNOWN = Finding(check="keys", severity=Severity.UNKNOWN, summary="keys: cannot tell")
@@ -100,6 +102,58 @@ def test_the_plan_says_whether_it_can_be_undone(lost: int, words: str, width: in
     assert all(name in text for name in ("t1", "t2", "t3"))
 
 
+def harmless(number: int) -> Action:
+    """Return an action that loses nothing."""
+    return replace(action(number), reversibility=Reversibility.NOTHING)
+
+
+def test_what_loses_nothing_is_nothing_to_undo() -> None:
+    made = plan(2)
+    some = replace(made, actions=(harmless(1), made.actions[1]))
+    assert "2 actions, all can be undone, where anything is lost" in plan_lines(some)[0]
+    assert (
+        "2 actions, nothing to undo: they lose nothing"
+        in plan_lines(replace(made, actions=(harmless(1), harmless(2))))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "phase", "offered"),
+    [
+        (action(1), Phase.DONE, True),
+        (action(1), Phase.FAILED, True),
+        (action(1), Phase.SKIPPED, False),
+        (action(1), None, False),
+        (action(1, lost=True), Phase.DONE, False),
+        (harmless(1), Phase.DONE, False),
+    ],
+)
+def test_an_undo_is_offered_where_something_was_done_that_can_be(
+    what: Action, phase: Phase, offered: bool
+) -> None:
+    result = Result(action=what, phase=phase, reason="so", settled=phase is Phase.DONE)
+    text = applied(Outcome(run="r1", plan=plan(1), results=(result,)), lab=False, base="./inv")
+    assert ("Undo:   ./inv undo --run r1" in text) is offered
+
+
+def test_why_each_target_is_acted_on_is_told_on_a_narrow_terminal_too() -> None:
+    made = plan(2)
+    narrow = [line.strip() for line in plan_lines(made, width=80)]
+    assert [narrow.count(action.reason) for action in made.actions] == [2, 2]
+    assert all(line == line.rstrip() for line in plan_lines(made, width=80))
+
+
+def test_a_way_is_told_hop_by_hop_where_its_worst_hop_is() -> None:
+    hops = [
+        replace(WELL, check="hop", summary=f"hop {number}", severity=severity)
+        for number, severity in enumerate((Severity.OK, Severity.CRITICAL, Severity.UNKNOWN), 1)
+    ]
+    text = _text(WELL, *hops, BAD, UNKNOWN)
+    told = (BAD.summary, "hop 1", "hop 2", "hop 3", UNKNOWN.summary, WELL.summary)
+    places = [text.index(one) for one in told]
+    assert places == sorted(places)
+
+
 def test_no_finding_can_forge_a_line_or_a_colour() -> None:
     evil = "x\nNothing is proposed.\x1b[2J\u202e"
     forged = replace(FINDING, summary=evil, source=evil, evidence={"owner": evil, "hint": evil})
@@ -111,3 +165,11 @@ def test_no_finding_can_forge_a_line_or_a_colour() -> None:
 def test_colour_only_where_it_is_wanted() -> None:
     assert "\x1b[31;1m" in _text(BAD, colour=True)
     assert "\x1b" not in _text(BAD, colour=False)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "0 sessions wait"), (1, "1 session waits"), (2, "2 sessions wait")]
+)
+def test_what_is_counted_may_be_one(number: int, told: str) -> None:
+    assert counted(number, "session waits", "sessions wait") == told
+    assert counted(number, "key") == f"{number} key{'' if number == 1 else 's'}"

@@ -1,6 +1,6 @@
 -- The largest sandboxes' schemas, quarantined ones too: of those that hold the most pages by the planner's count, or that were
 -- never counted, the sizes on disk, with indexes and TOAST. With many schemas only `most` tables are measured. A table that
--- somebody holds in AccessExclusiveLock is left out, as measuring would wait for it. Locks: a moment's AccessShareLock on each.
+-- somebody holds in AccessExclusiveLock is left out, as measuring would wait for it; so is what was dropped since. Locks: a moment's AccessShareLock on each.
 SELECT t.schema AS name, sum(pg_catalog.pg_total_relation_size(t.oid))::bigint AS bytes
 FROM (
     SELECT n.nspname::text AS schema, c.oid
@@ -18,5 +18,6 @@ FROM (
     LIMIT %(most)s
 ) AS t
 GROUP BY t.schema
+HAVING sum(pg_catalog.pg_total_relation_size(t.oid)) IS NOT NULL
 ORDER BY 2 DESC, 1
 LIMIT %(shown)s

@@ -1,4 +1,8 @@
--- Nobody can take the lease over until this transaction ends. No row: it is no longer ours. Locks: the lease's row.
-SELECT holder, run, since, heartbeat, token FROM runbooks.lease
+-- Nobody can take the lease over until this transaction ends; and whether an emergency stop is raised just now.
+-- No row: it is no longer ours. Locks: the lease's row.
+SELECT holder, run, since, heartbeat, token,
+       (SELECT format('%%s, since %%s UTC', s.raised_by, to_char(s.raised_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'))
+        FROM runbooks.stops AS s WHERE s.lifted_at IS NULL AND s.halting) AS stopped_by
+FROM runbooks.lease
 WHERE name = 'operator' AND token = %(token)s AND holder = %(holder)s
-FOR SHARE
+FOR SHARE OF lease

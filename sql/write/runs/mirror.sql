@@ -1,3 +1,5 @@
--- Copies one journal record. Safe to repeat. Locks: ROW EXCLUSIVE on runbooks.journal.
+-- Copies journal records, a JSON array of them. Safe to repeat. Locks: ROW EXCLUSIVE on runbooks.journal.
 INSERT INTO runbooks.journal (chain, seq, run, phase, record)
-VALUES (%(chain)s, %(seq)s, %(run)s, %(phase)s, %(record)s::jsonb) ON CONFLICT (chain, seq) DO NOTHING
+SELECT r ->> 'chain', (r ->> 'seq')::bigint, r ->> 'run', r ->> 'phase', r
+FROM jsonb_array_elements(%(records)s::jsonb) AS r
+ON CONFLICT (chain, seq) DO NOTHING

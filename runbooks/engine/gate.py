@@ -1,7 +1,7 @@
-"""What every remedy works with."""
+"""The gate: what every remedy works with, and the only way to what can be changed."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -18,12 +18,17 @@ __all__ = ["Gate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What a remedy works with: the systems, the lease's fence, and who is told what happens on the way."""
+    """What a remedy works with: the systems, the lease's fence, and who is told what happens on the way.
+
+    `fence` goes first into every changing transaction: it raises where the lease is lost, or the stop flag is raised. `pause` is
+    called between small steps of long work: it waits while production feels us, and raises as the fence does.
+    """
 
     read: Readers
     write: Writers
     fence: Callable[[SqlTransaction], None]
     tell: Callable[[str], None]
+    pause: Callable[[], None] = lambda: None
 
     def orphan(self, token: str) -> AbstractContextManager[object]:
         """Hold the lease and the control table, so that what is an orphan now is one until this ends.
@@ -71,15 +76,22 @@ class Gate:
 
     def user_of(self, token: str, schema: str | None) -> str | None:
         """Say who owns or uses a token's resources, or did in the last 15 minutes; None if nobody."""
-        with self.read.sql.snapshot() as snapshot:
-            placement = registry.claimants(snapshot, tokens=[token]).place_family(token)
-        if placement.standing is not Standing.ORPHAN:
-            return placement.reason
-        read, also = self.read, [schema] if schema else []
-        usage = look(read.sql, read.keys, read.streams, [token], tag=read.tag, also=also)
-        return usage.of(token, schema)
+        return self.users_of({token: schema}).get(token)
 
-    def schema_names(self) -> Mapping[str, int]:
-        """Return every schema's count of writes, by its name."""
+    def users_of(self, tokens: Mapping[str, str | None]) -> Mapping[str, str]:
+        """Say it of many tokens, each with its schema if that is known, by one look at each server; of those in use alone."""
         with self.read.sql.snapshot() as snapshot:
-            return {schema.name: schema.writes for schema in schemas.census(snapshot)}
+            roster = registry.claimants(snapshot, tokens=tokens)
+        placed = {token: roster.place_family(token) for token in tokens}
+        users = {token: at.reason for token, at in placed.items() if at.standing is not Standing.ORPHAN}
+        free = [token for token in tokens if token not in users]
+        if not free:
+            return users
+        read, also = self.read, [schema for token in free if (schema := tokens[token])]
+        usage = look(read.sql, read.keys, read.streams, free, tag=read.tag, also=also)
+        return users | {token: user for token in free if (user := usage.of(token, tokens[token]))}
+
+    def writes(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Return the count of writes of each of these schemas that exists."""
+        with self.read.sql.snapshot() as snapshot:
+            return schemas.writes(snapshot, names)

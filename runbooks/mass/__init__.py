@@ -1,0 +1,1 @@
+"""The mass clean-up: what there is to take away, and what of it is chosen."""

@@ -1,0 +1,106 @@
+"""Mass clean-up.
+
+Trigger    far more sandboxes, remains and orphans have piled up than the scheduled job takes away; after an emergency stop whose
+           sandboxes are not to come back.
+Looks at   every row that is over, every schema, every key family in one pass; who uses what no sandbox owns; what
+           elsewhere rests on a schema that would go.
+May change it takes sandboxes that are over away for good: routes, keys, schemas, mappings (typed: `drop N`). What destroyed
+           sandboxes left, and what no sandbox owns, goes into quarantine. Never what is live, in use, or cannot be told.
+How        by several workers, each with many targets at a time: one look at each server for all of them, one pass over Redis. It slows
+           down, and waits, while production feels it. Ctrl-C finishes what is in hand; `resume --run ID` goes on.
+Undo       `undo --run ID` gives back what went into quarantine. What was taken away is gone.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from math import ceil
+
+from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity
+from runbooks.findings import span, unknown
+from runbooks.mass.candidates import GROUPS, Candidate, Choice, candidates, choose
+from runbooks.mass.evidence import Evidence, existing, gather
+from runbooks.orphaned.evidence import sources
+from runbooks.remedies import remedies
+from sandbox.facts import Known, Unknown
+from sandbox.text import size
+
+__all__ = ["RUNBOOK", "diagnose", "propose"]
+
+WORKERS = 4
+LOT = 10  # targets that a worker takes at a time, and finishes when it is interrupted
+FAILURES = 20  # that do not stop the rest
+
+_A_SECOND = 4.0  # targets, at the full share of time that the throttle gives
+_SCANNED_A_SECOND = 1_000_000.0  # keys that a pass over Redis goes through
+_PASSES = {"clean up sandbox": 1, "quarantine schema": 1, "quarantine keys": 4}  # for each lot
+_SEE = 'psql "$DATABASE_URL" -c "SELECT status, count(*) FROM public.sandboxes GROUP BY status"'
+
+
+def diagnose(evidence: Evidence) -> list[Finding]:
+    """Say how much there is of each group, and what cannot be told. Pure."""
+    found, _ = candidates(evidence)
+    facts = {"sandboxes": evidence.due, "orphans": evidence.orphans}
+    if isinstance(evidence.orphans, Known):
+        facts |= dict(sources(evidence.orphans.value))
+    findings = [unknown(name, fact) for name, fact in facts.items() if isinstance(fact, Unknown)]
+    return findings + [_group(evidence, group, found) for group in GROUPS]
+
+
+def propose(evidence: Evidence, *, choice: Choice | None = None) -> tuple[list[Action], list[Finding]]:
+    """Return an action for each that was chosen, the oldest of a group first, and a finding for what is left. Pure."""
+    found, left = candidates(evidence)
+    chosen, rest = choose(found, choice or Choice(), now=evidence.now)
+    # Neighbours of one verb are taken together.
+    ordered = sorted(chosen, key=lambda each: (GROUPS.index(each.group), each.action.verb))
+    actions = [replace(each.action, id=f"a{number}") for number, each in enumerate(ordered, 1)]
+    if actions:
+        rest.append(_estimate(evidence, chosen))
+    return actions, [*left, *rest]
+
+
+def _group(evidence: Evidence, group: str, found: Sequence[Candidate]) -> Finding:
+    mine = [each for each in found if each.group == group]
+    if not mine:
+        return Finding(check=group, severity=Severity.OK, summary=f"{group}: none", source=_SEE)
+    owners = Counter(each.owner for each in mine if each.owner)
+    oldest = min((each.since for each in mine if each.since), default=None)
+    told = [f"{group}: {len(mine):,}"]
+    if owners:
+        most, count = owners.most_common(1)[0]
+        told.append(f"of {len(owners)} owners, {count:,} of them {most}'s")
+    told.append(_amount(mine))
+    if oldest:
+        told.append(f"the oldest over for {span(evidence.now - oldest)}")
+    return Finding(check=group, severity=Severity.WARNING, summary=", ".join(told), source=_SEE)
+
+
+def _amount(some: Sequence[Candidate]) -> str:
+    return f"{size(sum(each.bytes for each in some))} of schemas, {sum(each.keys for each in some):,} keys"
+
+
+def _estimate(evidence: Evidence, chosen: Sequence[Candidate]) -> Finding:
+    verbs = Counter(each.action.verb for each in chosen)
+    scanned = evidence.scanned.value if isinstance(evidence.scanned, Known) else sum(e.keys for e in chosen)
+    passes = sum(ceil(count / LOT) * _PASSES[verb] for verb, count in verbs.items())
+    seconds = len(chosen) / _A_SECOND + passes * scanned / _SCANNED_A_SECOND
+    took = f"about {span(timedelta(seconds=seconds))}" if seconds > 90 else "a minute or two"
+    return Finding(
+        check="estimate",
+        severity=Severity.OK,
+        summary=f"{len(chosen):,} targets, {_amount(chosen)}: {took} by {WORKERS} workers, longer while production is busy",
+    )
+
+
+RUNBOOK = Runbook(
+    name="mass-cleanup",
+    title="Mass clean-up",
+    gather=gather,
+    diagnose=diagnose,
+    propose=propose,
+    existing=existing,
+    remedies=remedies,
+    outlook=diagnose,
+    pace=Pace(workers=WORKERS, lot=LOT, failures=FAILURES, throttled=True),
+)

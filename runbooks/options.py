@@ -1,0 +1,66 @@
+"""What is typed behind an option, read here: invoke answers a malformed one with a traceback."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+__all__ = ["choice", "choices", "duration", "number", "one_way"]
+
+_DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[hdw])")
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+_CENTURY = timedelta(days=36_525)
+
+
+def number(option: str, text: str) -> int | None:
+    """Read a number here, because invoke answers a malformed one with a traceback."""
+    from sandbox.errors import ArrakisError
+
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise ArrakisError(f"{option} takes a whole number above 0, not {text!r}", hint=f"say {option} 10")
+    return int(text)
+
+
+def choice(option: str, text: str, allowed: tuple[str, ...]) -> str:
+    """Return what was chosen. Raises ArrakisError for what is not among the allowed."""
+    from sandbox.errors import ArrakisError
+
+    if text not in allowed:
+        raise ArrakisError(
+            f"{option} takes {' or '.join(allowed)}, not {text!r}", hint=f"say {option} {allowed[0]}"
+        )
+    return text
+
+
+def choices(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what was chosen, separated by commas; all of it where nothing was. Raises as `choice`."""
+    chosen = [each.strip() for each in text.split(",")] if text else list(allowed)
+    for each in chosen:
+        choice(option, each, allowed)
+    return tuple(each for each in allowed if each in chosen)
+
+
+def duration(option: str, text: str) -> timedelta:
+    """Read a time such as 90d, 12w or 36h. Raises ArrakisError for what is none, or longer than a century."""
+    from sandbox.errors import ArrakisError
+
+    read = _DURATION.fullmatch(text.strip())
+    found = timedelta(**{_UNITS[read["unit"]]: int(read["count"])}) if read else timedelta(0)
+    if not timedelta(0) < found <= _CENTURY:
+        raise ArrakisError(
+            f"{option} takes hours, days or weeks, not {text!r}", hint=f"say {option} 90d, 12w or 36h"
+        )
+    return found
+
+
+def one_way(*, guild: str | None, sandbox: str | None, canary: bool) -> dict[str, Any]:
+    """Return no options. Raises ArrakisError for a guild beside a sandbox, or a canary without either, before anything is read."""
+    from sandbox.errors import ArrakisError
+
+    hint = "say --guild ID or --sandbox NAME"
+    if guild is not None and sandbox is not None:
+        raise ArrakisError("--guild and --sandbox are not to be said together", hint=hint)
+    if canary and guild is None and sandbox is None:
+        raise ArrakisError("--canary needs a guild or a sandbox to send it to", hint=hint)
+    return {}

@@ -1,0 +1,1 @@
+"""What no sandbox owns: the evidence of RB-SB-003 and of the mass clean-up, and what is proposed."""

@@ -1,0 +1,215 @@
+"""The last change of a sandbox: taking it away, alone or many together.
+
+Step by step as teardown has it: condemned, its keys deleted, its schemas dropped. The keys of all that are taken away together
+go in one pass over the keyspace. Redis being down leaves keys to the clean-up job.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+from sandbox import registry, teardown
+from sandbox.errors import ArrakisError, Blocked, Busy, Halted, SandboxCode, SandboxError, Unreachable
+from sandbox.limits import check_name
+from sandbox.model import Sandbox, Status
+from sandbox.ports import KeyWriter, SqlReader, SqlTransaction, SqlWriter
+from sandbox.schemas import Fence
+from sandbox.teardown import Condemned
+
+__all__ = ["Destroyed", "Tell", "Terms", "clean_up", "destroy", "severally"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Tell = Callable[[Sandbox, str, Mapping[str, object]], None]
+"""Takes a sandbox, a step that was done with it, and what that did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destroyed:
+    """What went with a sandbox. `unsettled` says why its keys are left for the clean-up job."""
+
+    sandbox: Sandbox
+    schemas: Sequence[str]
+    guilds: Sequence[str]
+    keys: int
+    unsettled: ArrakisError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How sandboxes are taken away: by whom, and at what time, UTC.
+
+    `fence` goes first into every transaction that changes something, `pause` is called before each step; both may raise Halted.
+    `tell` is called after each step.
+    """
+
+    actor: str
+    now: datetime
+    fence: Fence = lambda _: None
+    pause: Callable[[], None] = lambda: None
+    tell: Tell = lambda *_: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """One that is condemned. `left`: it was destroyed before, and keys of it were known to be left."""
+
+    condemned: Condemned
+    left: bool
+
+
+def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now: datetime) -> Destroyed:
+    """Take a sandbox away: routes, keys, schemas, mappings. Safe to repeat and to take up after any step.
+
+    Raises SandboxError: 004 not found, 006 a step failed; Blocked, with nothing changed, where something elsewhere depends
+    on its schema.
+    """
+    check_name(name)
+    hold = partial(registry.locked, name=name)
+    [gone] = _take_away(database, keys, [hold], Terms(actor=actor, now=now))
+    if isinstance(gone, Destroyed):
+        return gone
+    raise gone
+
+
+def clean_up(
+    database: SqlWriter,
+    keys: KeyWriter,
+    ids: Sequence[UUID],
+    terms: Terms,
+    *,
+    insist: Callable[[SqlTransaction, Sandbox], None],
+) -> Mapping[UUID, Destroyed | ArrakisError]:
+    """Take away sandboxes that are over, as `destroy` does; return what went with each, or what `destroy` would raise.
+
+    `insist` is called with a row held, before anything of it is changed, and raises where it must not go.
+    """
+
+    def hold(transaction: SqlTransaction, *, id: UUID) -> Sandbox:
+        row = registry.locked(transaction, id=id)
+        insist(transaction, row)
+        return row
+
+    holds = [partial(hold, id=id) for id in ids]
+    return dict(zip(ids, _take_away(database, keys, holds, terms), strict=True))
+
+
+def severally(
+    database: SqlReader, items: Iterable[T], step: Callable[[T], R | ArrakisError]
+) -> list[R | ArrakisError]:
+    """Return what the step returned or raised for each. After a halt, or a dead database, it is not tried for the rest."""
+    results: list[R | ArrakisError] = []
+    ended: ArrakisError | None = None
+    for item in items:
+        if ended:
+            results.append(ended)
+            continue
+        try:
+            results.append(step(item))
+        except ArrakisError as error:
+            results.append(error)
+            ended = error if isinstance(error, Halted) or _is_lost(database, error) else None
+    return results
+
+
+def _is_lost(database: SqlReader, error: ArrakisError) -> bool:
+    """Whether the database is gone: one session alone may have been ended."""
+    if not isinstance(error, Unreachable) and not isinstance(error.__cause__, Unreachable):
+        return False
+    try:
+        registry.time_of(database)
+    except ArrakisError:
+        return True
+    return False
+
+
+def _take_away(
+    database: SqlWriter,
+    keys: KeyWriter,
+    holds: Sequence[Callable[[SqlTransaction], Sandbox]],
+    terms: Terms,
+) -> list[Destroyed | ArrakisError]:
+    taken = severally(database, holds, lambda hold: _take(database, hold, terms))
+    going = [each.condemned for each in taken if isinstance(each, _Taken)]
+    gone = _clear(database, keys, going, terms) if going else {}
+
+    def finish(each: _Taken | ArrakisError) -> Destroyed | ArrakisError:
+        return each if isinstance(each, ArrakisError) else _finish(database, each, gone, terms)
+
+    return severally(database, taken, finish)
+
+
+def _take(database: SqlWriter, hold: Callable[[SqlTransaction], Sandbox], terms: Terms) -> _Taken:
+    terms.pause()
+    with database.transaction() as transaction:
+        terms.fence(transaction)
+        condemned = teardown.condemn(transaction, hold(transaction), actor=terms.actor, at=terms.now)
+        row = condemned.sandbox
+        left = not row.live and bool(registry.unfinished(transaction, ids=[row.id]))
+    terms.tell(row, "condemned", {"status": row.status.value, "guilds": len(condemned.guilds)})
+    return _Taken(condemned=condemned, left=left)
+
+
+def _clear(
+    database: SqlWriter, keys: KeyWriter, condemned: Sequence[Condemned], terms: Terms
+) -> Mapping[UUID, int] | ArrakisError:
+    """Delete their keys in one pass; return how many each had, or why they are left."""
+
+    @contextmanager
+    def fenced() -> Iterator[None]:
+        terms.pause()
+        with database.transaction() as transaction:
+            terms.fence(transaction)
+            yield
+
+    try:
+        with database.snapshot() as snapshot:
+            roster = registry.claimants(snapshot, tokens=[str(each.sandbox.id) for each in condemned])
+        return teardown.clear(keys, roster, condemned, hold=fenced)
+    except ArrakisError as error:
+        return error
+
+
+def _finish(
+    database: SqlWriter, taken: _Taken, gone: Mapping[UUID, int] | ArrakisError, terms: Terms
+) -> Destroyed:
+    row = taken.condemned.sandbox
+    unsettled = gone if isinstance(gone, ArrakisError) else None
+    if isinstance(unsettled, Halted):
+        raise unsettled
+    deleted = 0 if isinstance(gone, ArrakisError) else gone.get(row.id, 0)
+    terms.tell(
+        row, *(("keys left", {"error": unsettled}) if unsettled else ("keys deleted", {"keys": deleted}))
+    )
+    terms.pause()
+    schemas = _raze(database, taken.condemned, terms, keys_left=unsettled is not None)
+    terms.tell(row, "schemas dropped", {"schemas": ",".join(schemas)})
+    if taken.left and not unsettled:  # even if they are gone by themselves by now: nobody need look again
+        teardown.finish(database, row, actor=terms.actor, fence=terms.fence)
+    return Destroyed(
+        sandbox=replace(row, status=Status.DESTROYED, destroyed_at=row.destroyed_at or terms.now),
+        schemas=schemas,
+        guilds=taken.condemned.guilds,
+        keys=deleted,
+        unsettled=unsettled,
+    )
+
+
+def _raze(database: SqlWriter, condemned: Condemned, terms: Terms, *, keys_left: bool) -> Sequence[str]:
+    name = condemned.sandbox.name
+    try:
+        return teardown.raze(
+            database, condemned, actor=terms.actor, at=terms.now, keys_left=keys_left, fence=terms.fence
+        ).schemas
+    except Blocked as error:  # no refusal any more: its keys are gone
+        raise SandboxError(error.code, f"{name}: {error.reason}", hint=error.hint) from error
+    except (SandboxError, Halted):
+        raise
+    except ArrakisError as error:
+        hint = error.hint if isinstance(error, Busy) else "repeat it: it takes up where it stopped"
+        raise SandboxError(SandboxCode.CLEANUP_FAILED, f"{name}: {error}", hint=hint) from error
