@@ -4,8 +4,10 @@ Trigger    far more sandboxes, remains and orphans have piled up than the schedu
            sandboxes are not to come back.
 Looks at   every row that is over, every schema, every key family in one pass; who uses what no sandbox owns; what
            elsewhere rests on a schema that would go.
-May change it takes sandboxes that are over away for good: routes, keys, schemas, mappings (typed: `drop N`). What destroyed
-           sandboxes left, and what no sandbox owns, goes into quarantine. Never what is live, in use, or cannot be told.
+May change it takes sandboxes that are over away for good: routes, keys, schemas, mappings (typed: `drop N`); so it does with
+           keys that a destroyed one is known to have left because Redis was away. What else destroyed ones left, and what no
+           sandbox owns, goes into quarantine. Never what is live, in use, or cannot be told; nothing while Redis does not
+           say what keys there are.
 How        by several workers, each with many targets at a time: one look at each server for all of them, one pass over Redis. It slows
            down, and waits, while production feels it. Ctrl-C finishes what is in hand; `resume --run ID` goes on.
 Undo       `undo --run ID` gives back what went into quarantine. What was taken away is gone.

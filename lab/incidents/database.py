@@ -123,7 +123,8 @@ def _fill(stage: Stage) -> None:
     stage.play(Scene(volume=_MIB))
     with stage.database() as connection:
         # This is no first run: on a disk that is full already, nobody could make the lease's table.
-        connection.execute(statements.load("migrations/0002_runbooks").encode())
+        for name in ("0002_runbooks", "0003_emergencies"):
+            connection.execute(statements.load(f"migrations/{name}").encode())
         [(data,)] = connection.execute("SHOW data_directory").fetchall()
         location = sql.Literal(str(Path(data).parent / volume.FOLDER))
         create = sql.SQL(f"CREATE TABLESPACE {TABLESPACE} LOCATION {{}}")

@@ -19,7 +19,7 @@ from runbooks.engine.systems import Readers
 from runbooks.remedies import stopping
 from runbooks.remedies.tags import Kept, RuleBefore, ServiceBefore, decode
 from sandbox import registry, schemas
-from sandbox.deadline import within
+from sandbox.deadline import beside, within
 from sandbox.errors import Missing
 from sandbox.facts import Fact, Known
 from sandbox.facts import gather as gather_facts
@@ -112,14 +112,16 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) ->
     PostgreSQL has half of that: while it hangs, what can be stopped in AWS must not wait for it.
     """
     aws, sql, cluster, name = readers.aws, readers.sql, stack.cluster, stack.worker_service
+    rule = beside(lambda: _rule(aws, stack.cleanup_rule))
+    service = beside(lambda: read_service(aws, cluster=cluster, name=name))
     seen = gather_facts(
         {
             "raised": lambda: within(deadline / 2, lambda: read_stop(sql), "PostgreSQL"),
             "running": lambda: within(deadline / 2, lambda: read_running(sql), "PostgreSQL"),
-            "rule": lambda: _rule(aws, stack.cleanup_rule),
-            "rule_kept": lambda: _kept(aws, _rule(aws, stack.cleanup_rule)),
-            "service": lambda: read_service(aws, cluster=cluster, name=name),
-            "service_kept": lambda: _kept(aws, read_service(aws, cluster=cluster, name=name)),
+            "rule": rule,
+            "rule_kept": lambda: _kept(aws, rule()),
+            "service": service,
+            "service_kept": lambda: _kept(aws, service()),
             "scaling": lambda: read_scaling(aws, cluster=cluster, service=name),
         },
         deadline=deadline,

@@ -16,7 +16,7 @@ from runbooks.engine.errors import Stopped
 from runbooks.engine.lease import stopped
 from runbooks.engine.plan import dumps
 from sandbox import schemas
-from sandbox.errors import ArrakisError, Missing
+from sandbox.errors import ArrakisError, Denied, Missing
 from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction
 
 __all__ = [
@@ -112,6 +112,11 @@ def raised(database: SqlReader) -> Stop | None:
             found = snapshot.rows("read/stops/raised", Stop)
     except Missing:  # nothing was ever stopped or applied here
         return None
+    except Denied as error:
+        raise Denied(
+            f"cannot tell whether an emergency stop is raised: {error}",
+            hint="GRANT USAGE ON SCHEMA runbooks, and SELECT ON ALL TABLES IN SCHEMA runbooks, to this role",
+        ) from error
     return found[0] if found else None
 
 

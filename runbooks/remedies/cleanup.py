@@ -70,8 +70,8 @@ class CleanUp:
             raise error
 
     def apply_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
-        """Take away those that are still over when their rows are held."""
-        return self._take_away(actions, tell=False)
+        """Take away those that are still over when their rows are held; of one alone each step is told."""
+        return self._take_away(actions, tell=len(actions) == 1)
 
     def revert(self, action: Action) -> None:
         """Impossible."""

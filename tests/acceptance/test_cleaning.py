@@ -146,6 +146,6 @@ def test_what_was_extended_or_blocked_since_the_plan_is_left_alone(disabled: Eng
     assert [result["phase"] for result in results] == ["skipped"] * 2 + ["done"] * 4 + ["skipped"]
     assert "its CASCADE would take along view public.watching" in results[6]["reason"]
     assert "it is running until" in results[0]["reason"]
-    assert "view public.watching rests on" in results[1]["reason"]
+    assert "view watching rests on" in results[1]["reason"]
     assert live(lab) == 101
     assert rows(lab, "SELECT 1 FROM pg_views WHERE viewname = 'watching'")

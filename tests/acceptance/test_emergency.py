@@ -106,6 +106,7 @@ def test_without_postgresql_the_tags_tell_another_operator(
     assert production.truth() == before
 
 
+@pytest.mark.soak
 def test_stopped_without_postgresql_it_is_known_by_its_tags_and_recorded_later(
     engineer: Engineer, newcomer: Engineer, production: Production
 ) -> None:
@@ -152,6 +153,7 @@ def test_what_hangs_does_not_hold_up_the_rest(
 # ---- parts of it
 
 
+@pytest.mark.soak
 def test_a_part_is_stopped_and_comes_back_alone(engineer: Engineer, production: Production) -> None:
     before = production.truth()
     stop(engineer, "--only", "router")
@@ -259,24 +261,27 @@ def _phases(engineer: Engineer, phase: str) -> list[dict[str, Any]]:
 def test_the_clean_up_job_under_way_halts(engineer: Engineer, production: Production) -> None:
     made = production.rows(
         "INSERT INTO sandboxes (name, owner, status, schema_name, expires_at)"
-        " SELECT 'over-' || n, 'chani', 'running', 'over_' || n, now() FROM generate_series(1, 60) AS n RETURNING id"
+        " SELECT 'over-' || n, 'chani', 'running', 'over_' || n, now() FROM generate_series(1, 40) AS n RETURNING id"
     )
-    for row in made:
-        production.rows("SELECT create_sandbox_schema(%s)", str(row["id"]))
-    left = "SELECT count(*) AS n FROM sandboxes WHERE name LIKE 'over-%' AND status = 'running'"
+    production.rows("SELECT create_sandbox_schema(id::text) FROM sandboxes WHERE name LIKE 'over-%'")
+    query = "SELECT count(*) AS n FROM sandboxes WHERE name LIKE 'over-%' AND status = 'running'"
+
+    def left() -> int:
+        return int(production.rows(query)[0]["n"])
+
     with engineer.but(ARRAKIS_ENV="lab").calling("cleanup") as (program, _):
-        eventually(lambda: production.rows(left)[0]["n"] < 60, pause=0)
+        eventually(lambda: left() < len(made) or program.poll() is not None, pause=0)
         os.kill(program.pid, signal.SIGSTOP)
         stop(engineer, "--only", "cleanup")
         os.kill(program.pid, signal.SIGCONT)
         _, err = program.communicate(10)
         assert program.wait() == 4, err
     assert "an emergency stop is raised by chani" in err
-    assert production.rows("SELECT count(*) AS n FROM sandboxes WHERE name LIKE 'over-%' AND status <> 'destroyed'")[0]["n"] > 30  # fmt: skip
+    assert left() > len(made) / 2
     resume(engineer)
     again = engineer.but(ARRAKIS_ENV="lab").call("cleanup")
     assert again.code in (0, 5), again.said
-    assert production.rows(left)[0]["n"] == 0
+    assert left() == 0
 
 
 @pytest.mark.soak
@@ -295,6 +300,7 @@ def test_developers_go_on(engineer: Engineer, newcomer: Engineer, production: Pr
 # ---- the runs of a stop
 
 
+@pytest.mark.soak
 def test_undoing_the_run_of_a_stop_does_what_a_resume_does(
     engineer: Engineer, production: Production
 ) -> None:
@@ -307,6 +313,7 @@ def test_undoing_the_run_of_a_stop_does_what_a_resume_does(
     assert resume(engineer)["plan"] is None
 
 
+@pytest.mark.soak
 def test_a_stop_that_was_taken_back_is_not_gone_on_with(engineer: Engineer, production: Production) -> None:
     before = production.truth()
     answer = engineer.but(**NO_DATABASE).call("emergency-stop", "--only", "cleanup", "--yes")
@@ -361,7 +368,6 @@ def test_production_is_asked_for_its_name(engineer: Engineer, production: Produc
     assert answer.code == 0, answer.said
 
 
-@pytest.mark.soak
 def test_elsewhere_yes_or_no_will_do(engineer: Engineer, production: Production) -> None:
     assert engineer.call("emergency-stop").code == 4
     assert engineer.call("emergency-stop", typing="n").code == 4

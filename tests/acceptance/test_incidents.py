@@ -221,6 +221,7 @@ def test_the_rule_is_disabled_and_nothing_else_is_wrong(
     assert scene.client("events").describe_rule(Name="arrakis-sandbox-cleanup")["State"] == "ENABLED"
 
 
+@pytest.mark.soak
 def test_the_task_looks_for_its_database_where_none_is(lay_out: Callable[[str], Scene]) -> None:
     scene = lay_out("task-failing")
     assert failed_once(scene)
@@ -237,6 +238,7 @@ def test_the_task_looks_for_its_database_where_none_is(lay_out: Callable[[str], 
     assert defined["revision"] == 3
 
 
+@pytest.mark.soak
 def test_no_connection_is_left_not_even_for_a_superuser(lay_out: Callable[[str], Scene]) -> None:
     scene = lay_out("connections-exhausted")
     for _ in range(5):
@@ -274,6 +276,7 @@ def test_views_elsewhere_rest_on_two_schemas(lay_out: Callable[[str], Scene]) ->
     assert schemas.isdisjoint(f"sandbox_{each}" for each in mine)
 
 
+@pytest.mark.soak
 def test_an_open_transaction_holds_two_schemas_until_its_session_ends(
     lay_out: Callable[[str], Scene],
 ) -> None:
@@ -300,6 +303,7 @@ def test_an_open_transaction_holds_two_schemas_until_its_session_ends(
     assert scene.sql(holders) == []
 
 
+@pytest.mark.soak
 def test_redis_is_down_on_purpose_and_comes_back_with_its_data(lay_out: Callable[[str], Scene]) -> None:
     scene = lay_out("redis-stopped")
     keys = redis.Redis.from_url(scene.env["REDIS_URL"])

@@ -291,7 +291,7 @@ def test_a_second_ctrl_c_leaves_it_as_it_is_and_resume_takes_it_up(keeper: Engin
     fill(keeper.lab.env, expired=60)
     with Terminal(keeper, "mass-cleanup", "--apply", "--max-targets", "60") as terminal:
         terminal.type("drop 60")
-        eventually(lambda: "/60 " in terminal.shown, seconds=60)  # the bar is there
+        eventually(lambda: "/60" in terminal.shown, seconds=60)  # the bar is there
         for _ in range(2):
             terminal.program.send_signal(signal.SIGINT)
             eventually(lambda: "finishing what is in hand" in terminal.shown)
@@ -313,7 +313,7 @@ def test_more_failures_than_may_be_stop_it_and_it_says_so(keeper: Engineer) -> N
     assert failing.code == 1, failing.said
     told = re.search(r"(\d+) were not reached: (\d+) failed, more than the 20 that may", failing.out)
     assert told, failing.out
-    assert int(told[1]) >= 40
+    assert int(told[1]) >= 20  # what the others have in hand by then is finished
     assert failing.out.count("disk on fire") == 30
     assert "resume --run" in failing.out
     sql(keeper.lab, _DISARM)

@@ -96,17 +96,17 @@ def test_too_many_orphans_to_be_true(engineer: Engineer) -> None:
             sql.execute(f'DROP SCHEMA "sandbox_{each}"'.encode())
 
 
-def test_a_role_that_may_not_see_what_was_given_back_spares_all_of_it(engineer: Engineer) -> None:
+def test_a_role_that_may_not_see_whether_a_stop_is_raised_cleans_nothing_up(engineer: Engineer) -> None:
     with psycopg.connect(engineer.lab.env["DATABASE_URL"], autocommit=True) as sql:
         sql.execute("CREATE SCHEMA IF NOT EXISTS runbooks")
         sql.execute("CREATE ROLE plain_job LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO plain_job")
     before = dump(engineer.lab)
     plain = engineer.but(DATABASE_URL=engineer.lab.env["DATABASE_URL"].replace("lab@", "plain_job@"))
     answer = plain.call("cleanup")
-    assert answer.code == 5, answer.said
-    assert [line["msg"] for line in log(answer) if line["level"] > 30] == [
-        "Nobody can tell what was given back: all of it is spared"
-    ]
+    assert answer.code == 1, answer.said
+    [failed] = [line for line in log(answer) if line["level"] > 30]
+    assert "cannot tell whether an emergency stop is raised" in failed["error"]["message"]
+    assert "GRANT USAGE ON SCHEMA runbooks" in failed["error"]["hint"]
     assert dump(engineer.lab) == before
     with psycopg.connect(engineer.lab.env["DATABASE_URL"], autocommit=True) as sql:
         sql.execute("DROP OWNED BY plain_job; DROP ROLE plain_job")

@@ -63,8 +63,13 @@ def scene(start_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         for name, value in lab.env.items():
             patch.setenv(name, value)
-        for made in (systems.readers, systems.writers):  # AWS clients cost most of a diagnosis: made once
-            patch.setattr(f"runbooks.engine.operate.{made.__name__}", cache(made))
+        # AWS clients cost most of a diagnosis: made once.
+        for module, made in (
+            ("operate", systems.readers),
+            ("runner", systems.readers),
+            ("runner", systems.writers),
+        ):
+            patch.setattr(f"runbooks.engine.{module}.{made.__name__}", cache(made))
         yield Scene(lab, tmp_path_factory.mktemp("state"))
 
 

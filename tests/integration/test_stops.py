@@ -451,6 +451,18 @@ def test_the_tables_are_made_by_two_at_once(world: World, hand: Hand) -> None:
         assert at_once(*[lambda: lease.prepare(Postgres(url, tag="tests"))] * 4) == [None] * 4
 
 
+def test_the_steps_of_one_stop_record_it_one_after_the_other(world: World, hand: Hand) -> None:
+    flag = raising("stop-1", halting=True, reason="", parts=())
+    lease.prepare(hand.gate.write.sql)
+    with Waiting(world, hand.flag.apply, flag) as second, hand.gate.write.sql.transaction() as first:
+        stops.raise_stop(first, id="stop-1", by="ada", reason="", halting=False, parts={}, over={})
+        # Two that insert one id at once would fail where neither sees the other yet: so it waits before that.
+        second.begin(waits_for="advisory")
+    assert second.raised is None
+    assert hand.raised
+    assert (hand.raised.stop.raised_by, hand.raised.stop.halting) == ("ada", True)
+
+
 def test_two_stops_at_the_same_moment_are_one(
     world: World, hand: Hand, boxes: list[UUID], tmp_path: Path
 ) -> None:
@@ -503,7 +515,7 @@ def test_a_stop_is_not_lifted_while_another_marks_for_it(world: World, hand: Han
     running = read_running(hand.gate.read.sql)
     flag = raising("stop-1", halting=True, reason="", parts=())
     hand.flag.apply(flag)
-    with waiting_for(world, hand.flag.revert, flag) as lifting, hand.gate.write.sql.transaction() as marking_:
+    with Waiting(world, hand.flag.revert, flag) as lifting, hand.gate.write.sql.transaction() as marking_:
         stops.mark(marking_, {row.id: names for row, names in running}, actor="chani")
         lifting.begin()
     assert "stays raised: 3 sandboxes are marked destroyed" in str(lifting.raised)
@@ -520,7 +532,7 @@ def test_nothing_is_marked_for_a_stop_that_is_being_lifted(
         with hand.gate.write.sql.transaction() as transaction:
             stops.mark(transaction, {row.id: names for row, names in running}, actor="chani")
 
-    with waiting_for(world, mark, None) as marking_, hand.gate.write.sql.transaction() as lifting:
+    with Waiting(world, mark, None) as marking_, hand.gate.write.sql.transaction() as lifting:
         assert stops.held(lifting, id="stop-1")
         stops.lift(lifting, id="stop-1", by="chani")
         marking_.begin()
@@ -528,7 +540,7 @@ def test_nothing_is_marked_for_a_stop_that_is_being_lifted(
     assert world.count("SELECT count(*) FROM runbooks.stopped_sandboxes") == 0
 
 
-class waiting_for(AbstractContextManager["waiting_for"]):
+class Waiting(AbstractContextManager["Waiting"]):
     """A call beside what is done here, that has to wait for it: `raised` is what it raised in the end."""
 
     def __init__(self, world: World, call: Callable[[Any], object], given: object) -> None:
@@ -536,13 +548,13 @@ class waiting_for(AbstractContextManager["waiting_for"]):
         self.raised: ArrakisError | None = None
         self._thread = threading.Thread(target=self._run)
 
-    def begin(self) -> None:
-        """Begin it, and go on once it waits."""
+    def begin(self, *, waits_for: str = "%") -> None:
+        """Begin it, and go on once it waits for such a lock."""
         self._thread.start()
         deadline = time.monotonic() + 10
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while not self._world.count(query):
-            assert time.monotonic() < deadline, "it waits for nothing"
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event LIKE %s"
+        while not self._world.count(query, waits_for):
+            assert time.monotonic() < deadline, "it waits for no such lock"
 
     def __exit__(self, *_: object) -> None:
         self._thread.join()

@@ -185,3 +185,19 @@ def test_every_spelling_of_an_id_has_the_same_digits(id_: UUID) -> None:
     spellings = {str(id_), str(id_).upper(), id_.hex, id_.hex.upper()}
     assert {naming.hex_of(spelling) for spelling in spellings} == {id_.hex}
     assert naming.token_of_schema(naming.schema_for(id_)) == str(id_)
+
+
+_spellings = st.one_of(
+    tokens,
+    st.sampled_from(
+        ["route", "shared_fixtures", "cafe", "", HEX[:7], HEX[:8], HEX[:12], HEX, ID, ID.upper()]
+    ),
+)
+
+
+@given(st.lists(_spellings, max_size=12), _spellings)
+def test_namesakes_are_those_that_one_by_one_may_name_the_same_sandbox(some: list[str], token: str) -> None:
+    found = naming.Namesakes(some).of(token)
+    assert sorted(found) == sorted(
+        {each for each in some if each == token or naming.same_sandbox(each, token)}
+    )
