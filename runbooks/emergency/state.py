@@ -16,6 +16,7 @@ FLAG, RULE, SERVICE = "stop flag", "schedule", "EventRouter's service"
 SCALING, ROWS = "autoscaling", "sandboxes"
 """What is looked at, as findings call it."""
 
+_NOBODY = "neither record nor tags tell of a stop that did it: `history` may, on the host where it was done"
 _DISABLE = "aws events disable-rule --name {name}"
 _STOP = (
     "aws application-autoscaling register-scalable-target --service-namespace ecs --resource-id service/{cluster}/{name}"
@@ -93,8 +94,10 @@ def _schedule(evidence: Evidence, rule: Any) -> Finding:
     if rule is None:
         return _finding(evidence, RULE, f"there is no rule {name}", well=False)
     by = evidence.disabled_by()
-    whose = f" by {by.before['stop']} of {by.before['by']}" if by and not rule.enabled else ""
-    return _finding(evidence, RULE, f"schedule {name} is {rule.state}{whose}", well=rule.enabled)
+    told = f"schedule {name} is {rule.state}"
+    if not rule.enabled:
+        told += f" by {by.before['stop']} of {by.before['by']}" if by else f"; {_NOBODY}"
+    return _finding(evidence, RULE, told, well=rule.enabled)
 
 
 def _service(evidence: Evidence, service: Any) -> Finding:
@@ -105,6 +108,8 @@ def _service(evidence: Evidence, service: Any) -> Finding:
     by = evidence.stopped_by()
     if by and not service.desired:
         told += f", stopped by {by.before['stop']} of {by.before['by']}; {by.before['desired']} ran before"
+    elif not service.desired:
+        told += f"; {_NOBODY}"
     return _finding(evidence, SERVICE, told, well=bool(service.desired))
 
 

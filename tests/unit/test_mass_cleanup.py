@@ -329,9 +329,14 @@ def test_orphans_in_use_and_what_nobody_can_place_are_told_together() -> None:
     assert of(left, "unclassifiable") == ["1 left alone: nobody can tell whose they are"]
 
 
+def spread(number: int) -> UUID:
+    """Return an id that begins like no other's, as random ones do."""
+    return UUID(int=number << 96)
+
+
 def test_a_plan_of_thousands_is_told_in_groups_within_80_columns_and_named_whole_in_json() -> None:
-    over = [behind(number, late=number * HOUR) for number in range(1, 2001)]
-    strangers = [UUID(int=number) for number in range(10_000, 12_000)]
+    over = [behind(number, id=spread(number), late=number * HOUR) for number in range(1, 2001)]
+    strangers = [spread(number) for number in range(10_000, 12_000)]
     orphans = facts(
         *(each.row for each in over),
         schemas=tuple(f"sandbox_{each}" for each in strangers),
@@ -364,7 +369,7 @@ def test_a_plan_of_thousands_is_told_in_groups_within_80_columns_and_named_whole
 def test_the_estimate_grows_with_the_targets_and_with_what_redis_holds(
     count: int, scanned: int, took: str
 ) -> None:
-    over = [behind(number) for number in range(1, count + 1)]
+    over = [behind(number, id=spread(number)) for number in range(1, count + 1)]
     _, left = propose(evidence(*over, scanned=Known(scanned)))
     [told] = of(left, "estimate")
     assert told.startswith(f"{count:,} targets, ")
