@@ -139,7 +139,7 @@ def _untold(what: str, fact: Unknown, part: str, *, source: str, action: Action 
 
 RUNBOOK = Runbook(
     name="emergency-resume",
-    title="Resume after an emergency stop",
+    title="Emergency resume",
     gather=gather,
     diagnose=state.findings,
     propose=propose,

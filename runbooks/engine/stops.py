@@ -35,6 +35,7 @@ __all__ = [
     "watching",
 ]
 
+_GONE = "schema {schemas} is gone; if it is in quarantine, the undo of that run has to come first"
 _GLANCE = 0.5  # seconds between two looks at the flag: it has to be honoured within one
 
 
@@ -127,7 +128,7 @@ def standing(snapshot: SqlSnapshot, stop: str) -> tuple[list[Marked], list[tuple
     lost: list[tuple[Marked, str]] = []
     for each in snapshot.rows("read/stops/sandboxes", Marked, stop=stop):
         gone = sorted(set(each.schemas) - there)
-        reason = each.touched or (f"schema {', '.join(gone)} is gone" if gone else None)
+        reason = each.touched or (_GONE.format(schemas=", ".join(gone)) if gone else None)
         if reason:
             lost.append((each, reason))
         else:

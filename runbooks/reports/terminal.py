@@ -61,7 +61,7 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
 def _verdict(found: Diagnosis) -> str:
     if found.runbook.urgent and found.plan:
         steps = len(found.plan.actions)
-        untold = ", and not everything could be told" if found.exit is Exit.UNKNOWN else ""
+        untold = ", not all is known" if found.exit is Exit.UNKNOWN else ""
         return f"{steps} steps to take{untold}"
     if found.runbook.urgent and found.exit is Exit.HEALTHY:
         return "nothing to do"
@@ -133,9 +133,8 @@ def applied(outcome: Outcome, *, lab: bool, base: str, colour: bool = False, wid
     answer += f"; {len(outcome.left)} left alone" if outcome.left else ""
     lines = [answer, f"run {outcome.run}"]
     lines += _unsettled(outcome)
-    lines += [
-        f"  {line}" for each in outcome.left for line in _finding_lines(each, colour=colour, width=width)
-    ]
+    for each in outcome.left:
+        lines += [f"  {line}" for line in _finding_lines(each, colour=colour, width=width - 2)]
     if any(result.phase in (Phase.FAILED, None) for result in outcome.results):
         lines.append(f"Go on:  {base} resume --run {outcome.run}")
     if any(_undoable(result) for result in outcome.results) and not outcome.plan.undoes:

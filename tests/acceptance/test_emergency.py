@@ -16,6 +16,7 @@ from tests.acceptance.engineer import Answer, Engineer, eventually
 from tests.acceptance.production import FLAG, ROWS, RULE, SCALING, SERVICE, Production
 from tests.acceptance.test_dead_servers import address, moved
 from tests.acceptance.test_jobs import log
+from tests.unit.test_document import VALIDATOR
 
 ALL = {RULE, SERVICE, SCALING, ROWS, FLAG}
 NO_DATABASE = {"DATABASE_URL": "postgresql://lab@127.0.0.1:1/arrakis"}
@@ -40,6 +41,7 @@ def done(answer: Answer, code: int = 0) -> dict[str, Any]:
     assert answer.code == code, answer.said
     assert "Traceback" not in answer.said
     assert answer.document["exit"] == code
+    VALIDATOR.validate(answer.document)
     return answer.document
 
 
@@ -335,6 +337,32 @@ def test_undoing_an_old_run_does_not_end_a_new_stop(engineer: Engineer, producti
     assert answer.code in (1, 4, 5), answer.said
     assert "only `emergency-resume` takes it back" in answer.said
     assert {ROWS, FLAG} <= production.still()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("task", ["emergency-stop", "emergency-resume"])
+@pytest.mark.parametrize("records", range(2, 11))
+def test_killed_anywhere_it_is_finished_from_another_host(
+    engineer: Engineer, newcomer: Engineer, production: Production, task: str, records: int
+) -> None:
+    before = production.truth()
+    if task == "emergency-resume":
+        stop(engineer)
+    journal = newcomer.state / "custom" / "journal.jsonl"
+
+    def written() -> int:
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    with newcomer.calling(task, "--yes") as (program, _):
+        eventually(lambda: written() >= records or program.poll() is not None, pause=0)
+        program.kill()
+        program.communicate()
+    if task == "emergency-stop":
+        stop(engineer)
+        assert production.runs() == set()
+    engineer.call("emergency-resume", "--yes")
+    assert production.truth() == before
+    assert resume(engineer)["plan"] is None
 
 
 # ---- what is no good answer, and no good question

@@ -16,15 +16,22 @@ from runbooks import emergency_resume, emergency_stop
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, Raised
 from runbooks.emergency.state import findings
 from runbooks.engine import plan as plans
+from runbooks.engine.apply import Outcome
+from runbooks.engine.environment import Environment
 from runbooks.engine.guards import not_overtaken
-from runbooks.engine.model import Action, Finding, Severity
+from runbooks.engine.model import Action, Finding, Phase, Severity
+from runbooks.engine.operate import Diagnosis
 from runbooks.engine.stops import Marked, Stop
+from runbooks.engine.work import Result
+from runbooks.findings import left_alone
 from runbooks.remedies import tags
 from runbooks.remedies.stopping import disabling, stopping
 from runbooks.remedies.tags import Kept, RuleBefore, ServiceBefore
+from runbooks.reports.terminal import applied, diagnosis
 from sandbox.errors import Denied, Unreachable
 from sandbox.facts import Known, Unknown
 from tests.unit.evidence import NOW, row, service
+from tests.unit.plans import plan
 
 STACK = Stack()
 RULE = Rule(
@@ -435,6 +442,39 @@ def test_the_note_says_what_is_left_and_who_does_not_take_it() -> None:
     )
     assert "The scheduled clean-up will not take what they leave" in note.summary
     assert {(each.check, each.severity) for each in left} == {("what is left", Severity.WARNING)}
+
+
+def test_eighty_columns_hold_it_and_a_command_stays_on_one_line() -> None:
+    world = evidence(RULES["unknown"][0], SERVICES["unknown"][0], ROWS["unknown"][0])
+    actions, left = emergency_stop.propose(world)
+    made = plan(len(actions), runbook="emergency-stop", actions=actions, findings=tuple(left))
+    found = Diagnosis(
+        runbook=emergency_stop.RUNBOOK,
+        environment=Environment(name="staging", database_url="", redis_url="", nats_url=""),
+        findings=(*emergency_stop.diagnose(world), *left),
+        plan=made,
+    )
+    results = (Result(action=actions[0], phase=Phase.FAILED, reason="no answer"),)
+    outcome = Outcome(run="run-1", plan=made, results=results, left=tuple(left))
+    shown = [diagnosis(found, colour=False, width=80), applied(outcome, lab=False, base="invoke", width=80)]
+    text = "\n".join(shown)
+    for line in text.splitlines():
+        assert len(line) <= 80 or line.strip().startswith(("aws ", "psql ", "by hand: aws "))
+    assert text.count("by hand: aws events disable-rule --name arrakis-sandbox-cleanup\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("settled", "left", "code"),
+    [(True, [], 0), (True, ["x"], 5), (False, ["x"], 1), (False, [], 1)],
+)
+def test_what_was_left_alone_makes_it_a_part(settled: bool, left: list[str], code: int) -> None:
+    result = Result(
+        action=DISABLED, phase=Phase.DONE if settled else Phase.FAILED, reason="", settled=settled
+    )
+    alone = tuple(left_alone(each, "cannot tell") for each in left)
+    outcome = Outcome(run="run-1", plan=plan(1), results=(result,), left=alone)
+    assert outcome.exit == code
+    assert ("1 left alone" in applied(outcome, lab=False, base="invoke")) == bool(left)
 
 
 def test_tags_that_nobody_may_read_are_told_once() -> None:
