@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from runbooks.emergency import state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
-from runbooks.engine.model import Action, Finding, Pace, Runbook, State
+from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
 from runbooks.engine.plan import action_from_json
 from runbooks.engine.work import UNDO
 from runbooks.findings import left_alone
@@ -35,7 +35,8 @@ def propose(evidence: Evidence, *, parts: Collection[str] = PARTS) -> tuple[list
     rest: list[Action | Finding] = []  # of the stop, beside these parts
     for part, back in ((SANDBOXES, _sandboxes), (ROUTER, _service), (CLEANUP, _schedule)):
         (steps if part in parts else rest).extend(back(evidence))
-    steps += _flag(evidence, parts, whole=not rest)
+    untold = any(isinstance(each, Finding) and each.severity is Severity.UNKNOWN for each in steps)
+    steps += _flag(evidence, parts, whole=not rest, untold=untold)
     actions = [each for each in steps if isinstance(each, Action)]
     left = [each for each in steps if isinstance(each, Finding)]
     return [replace(action, id=f"a{number}") for number, action in enumerate(actions, 1)], left
@@ -103,12 +104,19 @@ def _schedule(evidence: Evidence) -> Iterator[Action | Finding]:
         yield _undone(disabled)
 
 
-def _flag(evidence: Evidence, parts: Collection[str], *, whole: bool) -> Iterator[Action]:
+def _flag(
+    evidence: Evidence, parts: Collection[str], *, whole: bool, untold: bool
+) -> Iterator[Action | Finding]:
     """Lift the stop once nothing is left of it; of the clean-up alone, lower the flag: the record is needed for the rest."""
     stop = evidence.stop
     if stop is None or (stop.halting and CLEANUP not in parts):
         return
-    if whole or stop.halting:
+    if whole and untold:
+        why = (
+            "it stays raised until all that it stopped can be told of: `emergency-resume` again lifts it then"
+        )
+        yield left_alone(f"stop {stop.id}", why, source=state.see(evidence, state.FLAG))
+    elif whole or stop.halting:
         stopped = tuple(action_from_json(raw) for raw in stop.parts.values())
         yield _undone(raising(stop.id, halting=stop.halting, reason=stop.reason, parts=stopped, whole=whole))
 

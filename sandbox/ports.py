@@ -108,7 +108,7 @@ class SqlWriter(SqlReader, Protocol):
     def alone(self, statement: str, *, patience: float, watch: Callable[[], None]) -> None:
         """Run one statement that PostgreSQL runs in no transaction, such as CREATE INDEX CONCURRENTLY.
 
-        It is not a named one: its names are quoted already. `watch` is called every second meanwhile. What that raises,
+        It is not a named one: its names are quoted already. `watch` is called four times a second meanwhile. What that raises,
         Ctrl-C too, cancels the statement and is raised here; so does Busy after `patience` seconds. A role's own
         statement_timeout, or one that PgBouncer keeps us from lifting, may cancel it earlier: Busy, too.
         """

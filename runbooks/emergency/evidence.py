@@ -130,11 +130,21 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) ->
 
 
 def _later(recorded: Action | None, tagged: Action | None) -> Action | None:
-    """Of two that may be of different stops, because one of them was made while PostgreSQL was down, the later one."""
-    if recorded and tagged:
-        at = datetime.fromisoformat
-        return tagged if at(tagged.before["at"]) > at(recorded.before["at"]) else recorded
-    return recorded or tagged
+    """Of two that may be of different stops, because one of them was made while PostgreSQL was down, the later one.
+
+    If both say the same it is the tags', which are taken away by it.
+    """
+    if recorded is None or tagged is None:
+        return recorded or tagged
+    if _said(recorded) == _said(tagged):
+        return tagged
+    at = datetime.fromisoformat
+    return tagged if at(tagged.before["at"]) > at(recorded.before["at"]) else recorded
+
+
+def _said(action: Action) -> Mapping[str, Any]:
+    """How it was before, whoever stopped it."""
+    return {name: value for name, value in action.before.items() if name not in ("stop", "by", "at")}
 
 
 def _kept(aws: AwsReader, bearer: Rule | Service | None) -> Kept | None:

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from runbooks.engine import stops
-from runbooks.engine.distributed import refuse_undone
-from runbooks.engine.errors import LeaseHeld, PlanError, Refused
+from runbooks.engine.errors import LeaseHeld, PlanError, Refused, Stopped
 from runbooks.engine.lease import stopped
 from runbooks.engine.model import Runbook
 from runbooks.engine.operate import Operator, TakenUp
@@ -90,28 +89,35 @@ class Crew:
             raise stopped(stop.by)
         if not (taken := self._taken.get(queue.run) or self._taken_up(queue.run)):
             return
-        work_on(
-            queue.run,
-            taken,
-            operator=self._operator,
-            queue=self._queue,
-            patience=queue.patience,
-            workers=self._workers or taken.runbook.pace.workers,
-            tally=self.tally,
-        )
+        try:
+            work_on(
+                queue.run,
+                taken,
+                operator=self._operator,
+                queue=self._queue,
+                patience=queue.patience,
+                workers=self._workers or taken.runbook.pace.workers,
+                tally=self.tally,
+            )
+        except Stopped:
+            raise
+        except Refused as error:
+            self._refuse(queue.run, error)
 
     def _taken_up(self, run: str) -> TakenUp | None:
         """Ask the guards about a run, once."""
         try:
             taken = self._operator.taken_up(run, self._runbooks)
-            refuse_undone(self._sql, run)
         except (Refused, PlanError) as error:
-            self._tell(f"run {run}: {error}")
-            self._refused[run] = error
+            self._refuse(run, error)
             return None
         self._tell(f"run {run}: {len(taken.left)} of {len(taken.plan.actions)} actions are left")
         self._taken[run] = taken
         return taken
+
+    def _refuse(self, run: str, error: ArrakisError) -> None:
+        self._tell(f"run {run}: {error}")
+        self._refused[run] = error
 
     def _next(self) -> QueueState | None:
         """Return a queue of ours that has something to do; one that is left over from a run that is over is taken away."""

@@ -11,17 +11,17 @@ from datetime import timedelta
 
 from runbooks.engine.apply import Outcome, plan_of, remembered
 from runbooks.engine.environment import Environment
-from runbooks.engine.errors import PlanError, Refused
+from runbooks.engine.errors import PlanError
 from runbooks.engine.gate import Gate
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import Lease, Mirror, records
 from runbooks.engine.model import Action, Phase, Plan, Runbook
 from runbooks.engine.operate import Ask, Operator, TakenUp
 from runbooks.engine.runner import new_run
-from runbooks.engine.standing import standing_in, undone_by
+from runbooks.engine.standing import standing_in
 from runbooks.engine.work import Result
 from sandbox.errors import ArrakisError, Unreachable
-from sandbox.ports import SqlReader, SqlWriter, WorkQueue
+from sandbox.ports import SqlWriter, WorkQueue
 
 __all__ = [
     "ENDED",
@@ -30,7 +30,6 @@ __all__ = [
     "distributed",
     "end_run",
     "outcome_of",
-    "refuse_undone",
     "work_queue",
     "workers_of",
 ]
@@ -85,7 +84,6 @@ class Coordinator:
         """Put on the queue what is left of a run and not there; what failed is tried again. Return the run."""
         taken = self._operator.taken_up(run, runbooks)
         _insist_on_any_order(taken.plan, taken.runbook)
-        refuse_undone(self._operator.runner.gate(taken.runbook).read.sql, run)
         left, whole = len(taken.left), len(taken.plan.actions)
         ask(self._operator.environment, taken.plan, f"{left} of {whole} actions are left")
         self._prepare()
@@ -156,12 +154,6 @@ def outcome_of(run: str, plan: Plan, past: Sequence[JournalEntry]) -> Outcome:
     return Outcome(
         run=run, plan=plan, results=tuple(_result(each, last.get(each.id)) for each in plan.actions)
     )
-
-
-def refuse_undone(sql: SqlReader, run: str) -> None:
-    """Raise Refused for a run that was undone, from whatever host."""
-    if undoing := undone_by(sql, run):
-        raise Refused(f"run {run} was undone by {undoing}", hint="run its runbook again")
 
 
 def _result(action: Action, ending: JournalEntry | None) -> Result:

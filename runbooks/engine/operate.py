@@ -16,6 +16,7 @@ from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import actor, records
 from runbooks.engine.model import Action, Finding, Phase, Plan, Runbook, Severity, Target, Trial, Verdict
 from runbooks.engine.runner import Runner, new_run
+from runbooks.engine.standing import refuse_undone
 from runbooks.engine.systems import Readers, readers, target
 from runbooks.engine.work import Result
 from sandbox.deadline import beside
@@ -202,6 +203,8 @@ class Operator:
             named = [(each.run, str(each.observed["plan"]["runbook"])) for each in begun]
             urgent = [name for name, each in runbooks.items() if each.urgent]
             self._insist([guards.not_overtaken(run, named, urgent)])
+        else:
+            refuse_undone(self.sql, run)
         self._insist(self._verdicts(plan, runbook, self._readers(plan.runbook), max_targets=count))
         return TakenUp(plan=plan, runbook=runbook, past=past)
 

@@ -13,6 +13,7 @@ from runbooks.engine.gate import Gate
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import Lease, Mirror, holder
 from runbooks.engine.model import LEFT_ALONE, Phase, Plan, Runbook
+from runbooks.engine.standing import refuse_undone
 from runbooks.engine.systems import readers, writers
 from runbooks.engine.throttle import Throttle
 from sandbox.deadline import within
@@ -70,9 +71,11 @@ class Runner:
     ) -> None:
         """Begin a run: on disk first, so that it is known whatever happens next; then the plan is used up.
 
-        A run that has a past is only mirrored from now on. Raises Refused if the plan was used.
+        A run that has a past is only mirrored from now on. Raises Refused if the plan was used, or the run undone meanwhile.
         """
-        if not past:
+        if past:
+            refuse_undone(gate.read.sql, run)
+        else:
             self.refuse_used(plan)
             self._journal.append(run, Phase.RUN_STARTED, observed=started(plan))
             with gate.write.sql.transaction() as transaction:

@@ -19,7 +19,7 @@ from runbooks.engine.model import Pace, Phase, Remedy
 from runbooks.engine.operate import Operator, TakenUp
 from runbooks.engine.runner import at_pace
 from runbooks.engine.sorting import Sorted, sort_out
-from runbooks.engine.standing import Standing, records_of, standing
+from runbooks.engine.standing import Standing, records_of, refuse_undone, standing
 from runbooks.engine.tally import Tally
 from runbooks.engine.work import Result, Work
 from sandbox.errors import ArrakisError, Busy, Halted, Missing, Unreachable
@@ -44,7 +44,7 @@ def work_on(
     """Work on a run until it is over, or there is nothing to do for us.
 
     `patience` is the queue's; `workers` lots are in hand at once. Raises Stopped in an emergency, LeaseHeld where another operator
-    is at work, and KeyboardInterrupt once what is in hand is finished.
+    is at work, Refused where one has undone the run, and KeyboardInterrupt once what is in hand is finished.
     """
     runbook = replace(taken.runbook, pace=replace(taken.runbook.pace, workers=workers))
     gate = operator.runner.gate(runbook)
@@ -53,6 +53,7 @@ def work_on(
         Lease.held(sql, holder=workers_of(run), run=run, shared=True) as lease,
         Hand(queue, patience=patience) as hand,
     ):
+        refuse_undone(sql, run)
 
         def fence(transaction: SqlTransaction) -> None:
             hand.insist()

@@ -17,9 +17,9 @@ __all__ = [
     "failures",
     "latest_run",
     "records_of",
+    "refuse_undone",
     "standing",
     "standing_in",
-    "undone_by",
 ]
 
 
@@ -155,8 +155,12 @@ def latest_run(database: SqlReader, runbook: str) -> str:
     return found[0].run
 
 
-def undone_by(database: SqlReader, run: str) -> str | None:
-    """Return the run that undid this one, on any host; None if none did."""
-    with database.snapshot() as snapshot:
-        found = snapshot.rows("read/runs/undone_by", _Name, run=run)
-    return found[0].run if found else None
+def refuse_undone(database: SqlReader, run: str) -> None:
+    """Raise Refused for a run that was undone, from whatever host. Only with the lease in hand it stays as it is told."""
+    try:
+        with database.snapshot() as snapshot:
+            found = snapshot.rows("read/runs/undone_by", _Name, run=run)
+    except Missing:  # nothing was ever applied here
+        return
+    if found:
+        raise Refused(f"run {run} was undone by {found[0].run}", hint="run its runbook again")

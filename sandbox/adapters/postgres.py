@@ -28,7 +28,7 @@ __all__ = ["Postgres"]
 T = TypeVar("T")
 
 _READING = "REPEATABLE READ READ ONLY"
-_GLANCE = 1.0  # seconds between two looks at a statement that runs alone
+_GLANCE = 0.25  # seconds between two looks at a statement that runs alone
 
 
 class Postgres:

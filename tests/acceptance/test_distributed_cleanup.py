@@ -74,7 +74,7 @@ def test_handed_over_done_by_a_worker_and_followed(yard: control.Lab, tmp_path: 
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("count", "seconds"),
-    [pytest.param(30, 60, id="30 sandboxes"), pytest.param(2000, 1800, id="2,000")],
+    [pytest.param(30, 60, id="30 sandboxes"), pytest.param(2000, 1800, id="2000 sandboxes")],
 )
 def test_workers_on_two_hosts_of_whom_one_is_killed_halted_by_a_stop_and_gone_on_with(
     yard: control.Lab, tmp_path: Path, count: int, seconds: int

@@ -395,6 +395,43 @@ def test_what_was_undone_or_has_an_order_is_not_worked_on(place: Place) -> None:
         place.crew("two").work()
 
 
+def test_a_run_that_is_undone_under_its_workers_is_not_worked_on_by_them(place: Place) -> None:
+    run = place.begin(actions(8))
+    other = place.operator("elsewhere")
+    inverse = [replace(each, verb=f"undo {each.verb}") for each in actions(1)]
+    undoing = plans.seal(replace(planned(other, inverse), undoes=run))
+    meddled = threading.Event()
+
+    def meddle(_: Action) -> None:
+        if not meddled.is_set():
+            meddled.set()
+            place.world.sql.execute("UPDATE runbooks.lease SET heartbeat = now() - interval '1 minute'")
+            other.apply(undoing, counting(), ask=lambda *_: None, max_targets=1)
+
+    with pytest.raises(Refused, match=f"run {run} was undone by {NAME}"):
+        place.crew(meddle=meddle, idle=2).work()
+    assert sum(place.counts(8)) <= PACE.workers  # what was in hand
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_was_undone_on_another_host_is_not_resumed(place: Place, asked: bool) -> None:
+    here, runbooks = place.operator(), {NAME: counting(pace=Pace())}
+    place.world.redis.set(BROKEN, "yes")
+    plan = planned(here, [*actions(2), action(2, fails=True), action(3)])
+    run = here.apply(plan, runbooks[NAME], ask=lambda *_: None, max_targets=4).run
+    assert place.counts(4) == [1, 1, 0, 0]
+    place.world.redis.delete(BROKEN)
+
+    def undo(*_: object) -> None:
+        place.operator("elsewhere").undo(run, runbooks, ask=lambda *_: None)
+
+    if not asked:
+        undo()
+    with pytest.raises(Refused, match=f"run {run} was undone by {NAME}"):
+        here.resume(run, runbooks, ask=undo if asked else lambda *_: None)
+    assert place.counts(4) == [0, 0, 0, 0]
+
+
 def test_a_run_is_followed_from_anywhere_with_either_server_dead(place: Place) -> None:
     run = place.begin([*actions(12, seconds=0.02), action(12, fails=True)])
     place.world.redis.set(BROKEN, "yes")

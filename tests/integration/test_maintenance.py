@@ -3,6 +3,7 @@
 import gzip
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -615,6 +616,25 @@ def test_a_lost_lease_and_an_emergency_stop_cancel_a_vacuum(
         eventually(lambda: world.count(ours) == 0)
         assert gate.state(action)[0] is State.BEFORE
     assert [re.sub(r"\d+ %$", "", line) for line in told] == ["  sandboxes: scanning heap "]
+
+
+def test_a_stop_that_is_raised_just_after_a_look_cancels_a_vacuum_within_a_second(
+    gate: Gated, world: World
+) -> None:
+    fill(world, 1)
+    looks: list[float] = []
+
+    def fence(_: SqlTransaction) -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 3:
+            raise Stopped("it was raised after the second look")
+
+    halted = Gate(read=gate.read, write=gate.write, fence=fence, tell=lambda _: None)
+    action = vacuum(gate, "sandboxes")
+    with vacuuming(world):
+        with pytest.raises(Stopped):
+            VacuumTable(halted).apply(action)
+        assert time.monotonic() - looks[1] < 1
 
 
 def test_a_role_that_may_not_vacuum_is_told_before_and_never_called_done(

@@ -2,78 +2,27 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 
-from runbooks.emergency.evidence import Raised, read_running, read_stop
+from runbooks.emergency.evidence import read_running
 from runbooks.engine import lease, stops
-from runbooks.engine.environment import resolve
 from runbooks.engine.errors import Stopped
-from runbooks.engine.gate import Gate
 from runbooks.engine.lease import Lease
-from runbooks.engine.model import Action, Observation, State
-from runbooks.engine.systems import readers, writers
-from runbooks.remedies.marking import MarkSandboxes, RaiseStop, given_back, marking, raising
+from runbooks.engine.model import Action, State
+from runbooks.remedies.marking import given_back, marking, raising
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Unreachable
+from tests.integration.hand import Hand, Waiting, at_once, everything, holding, many
 from tests.integration.test_cleanup import job
 from tests.integration.world import World
 from tests.unit.plans import action
-
-ROWS = "SELECT * FROM sandboxes ORDER BY id"
-MAPPINGS = "SELECT * FROM sandbox_guild_mapping ORDER BY guild_id"
-
-
-class Hand:
-    """Somebody who stops and resumes, with connections of their own."""
-
-    def __init__(self, world: World, state: Path, *, actor: str = "chani", **other: str) -> None:
-        environment = resolve(None, {**world.env, **other}, state, state)
-        self.told: list[str] = []
-        self.gate = Gate(
-            read=readers(environment, tag="tests:stops", timeout=5),
-            write=writers(environment, tag="tests:stops", actor=actor, timeout=5),
-            fence=lambda _: pytest.fail("asks for the lease"),
-            tell=self.told.append,
-        )
-        self.marks, self.flag = MarkSandboxes(self.gate), RaiseStop(self.gate)
-
-    @property
-    def raised(self) -> Raised | None:
-        """The stop that is raised, and what it marked."""
-        return read_stop(self.gate.read.sql)
-
-    def stop(self, name: str = "stop-1", *, halting: bool = True, parts: tuple[Action, ...] = ()) -> None:
-        """Raise the flag and mark all that run."""
-        self.flag.apply(raising(name, halting=halting, reason="", parts=parts))
-        self.marks.apply(marking(name, read_running(self.gate.read.sql)))
-
-    def resume(self) -> None:
-        """Give back what can be given back, and lift the stop."""
-        for step in self.way_back():
-            remedy = self.marks if step.verb == self.marks.verb else self.flag
-            remedy.revert(step)
-
-    def way_back(self) -> list[Action]:
-        """Return what a resume would revert."""
-        told = self.raised
-        if told is None:
-            return []
-        flag = raising(told.stop.id, halting=True, reason="", parts=())
-        return [given_back(told.stop.id, told.waiting), flag] if told.waiting else [flag]
-
-    def seen(self, step: Action, *, back: bool = False) -> Observation:
-        """Look at what one of these did."""
-        remedy = self.marks if step.verb == self.marks.verb else self.flag
-        return remedy.observe(replace(step, verb=f"undo {step.verb}") if back else step)
 
 
 def soak(name: str) -> Any:
@@ -96,38 +45,6 @@ def boxes(world: World, hand: Hand) -> list[UUID]:
     for status in ("pending", "creating", "expired", "destroying", "destroyed"):
         world.write_row(f"it-is-{status}", status)
     return [each.id for each in made]
-
-
-def everything(world: World) -> tuple[Any, Any]:
-    """Return every field of every sandbox and mapping."""
-    return world.sql.execute(ROWS.encode()).fetchall(), world.sql.execute(MAPPINGS.encode()).fetchall()
-
-
-def at_once(*calls: Callable[[], object]) -> list[BaseException | None]:
-    """Make calls side by side, all of them begun together; return what each raised."""
-    start, raised = threading.Barrier(len(calls)), list[BaseException | None]([None] * len(calls))
-
-    def run(number: int, call: Callable[[], object]) -> None:
-        start.wait()
-        try:
-            call()
-        except ArrakisError as error:
-            raised[number] = error
-
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return raised
-
-
-@contextmanager
-def holding(world: World, statement: str, *params: object) -> Iterator[psycopg.Connection[Any]]:
-    """Be in the middle of a transaction that did this."""
-    with psycopg.connect(world.env["DATABASE_URL"]) as other:
-        other.execute(statement.encode(), params or None)
-        yield other
 
 
 # ---- down and back
@@ -543,32 +460,6 @@ def test_nothing_is_marked_for_a_stop_that_is_being_lifted(
     assert world.count("SELECT count(*) FROM runbooks.stopped_sandboxes") == 0
 
 
-class Waiting(AbstractContextManager["Waiting"]):
-    """A call beside what is done here, that has to wait for it: `raised` is what it raised in the end."""
-
-    def __init__(self, world: World, call: Callable[[Any], object], given: object) -> None:
-        self._world, self._call, self._given = world, call, given
-        self.raised: ArrakisError | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def begin(self, *, waits_for: str = "%") -> None:
-        """Begin it, and go on once it waits for such a lock."""
-        self._thread.start()
-        deadline = time.monotonic() + 10
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event LIKE %s"
-        while not self._world.count(query, waits_for):
-            assert time.monotonic() < deadline, "it waits for no such lock"
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._call(self._given)
-        except ArrakisError as error:
-            self.raised = error
-
-
 # ---- who honours the flag
 
 
@@ -640,19 +531,6 @@ def test_the_clean_up_job_leaves_alone_what_a_stop_marked(
 
 
 # ---- many
-
-
-def many(world: World, count: int) -> None:
-    """Let so many sandboxes run, each with a guild."""
-    query = """
-        WITH made AS (
-            INSERT INTO sandboxes (name, owner, status, schema_name, expires_at)
-            SELECT 'box-' || n, 'owner-' || n %% 50, 'running', 'sandbox_of_' || n, now() + interval '1 day'
-            FROM generate_series(1, %s) AS n RETURNING id, name
-        )
-        INSERT INTO sandbox_guild_mapping (guild_id, sandbox_id) SELECT substr(name, 5), id FROM made
-    """
-    world.sql.execute(query.encode(), (count,))
 
 
 def test_two_thousand_are_marked_and_given_back(world: World, hand: Hand) -> None:
