@@ -6,6 +6,7 @@ It is compared with how it was before our work began, as what is much for one da
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import IntEnum
 from statistics import median
 
@@ -15,6 +16,7 @@ from sandbox.ports import APPLICATION, SqlWriter
 __all__ = ["Bounds", "Level", "Limits", "Pressure", "Strain", "calm_of", "judge", "measure"]
 
 _MIB = 2**20
+_RECENT = timedelta(seconds=5)
 _HIDDEN_SESSIONS = "how many sessions of other roles are at work (GRANT pg_read_all_stats shows them)"
 _HIDDEN_STANDBYS = "how far standbys are behind (GRANT pg_read_all_stats shows it)"
 
@@ -23,13 +25,15 @@ _HIDDEN_STANDBYS = "how far standbys are behind (GRANT pg_read_all_stats shows i
 class Strain:
     """What others feel at a moment. Sessions of this toolkit, on whatever host, are not counted.
 
-    `lock_waits` are sessions that wait for a lock, `active` those at work; `lag` and `behind` are the seconds and the bytes that
+    `lock_waits` are sessions that wait for a lock, `active` those at work, `lately` those that did anything within the last five
+    seconds, None where that is not seen; `lag` and `behind` are the seconds and the bytes that
     the worst standby has yet to replay, None where there is no standby or it is not seen; `commit` is the seconds that a tiny
     commit of ours took. `hidden` says, in words, what this role may not see: that part is unknown, not zero.
     """
 
     lock_waits: int
     active: int
+    lately: int | None
     lag: float | None
     behind: int | None
     commit: float
@@ -84,6 +88,7 @@ class Pressure:
 class _Sessions:
     lock_waits: int
     active: int
+    lately: int | None
     all_seen: bool
 
 
@@ -101,7 +106,9 @@ def measure(sql: SqlWriter) -> Strain:
     Raises ArrakisError: Unreachable and Denied, or Missing where the lease's table does not exist yet.
     """
     with sql.transaction() as transaction:
-        sessions = transaction.rows("read/strain/sessions", _Sessions, application=APPLICATION)[0]
+        sessions = transaction.rows(
+            "read/strain/sessions", _Sessions, application=APPLICATION, recent=_RECENT
+        )[0]
         standbys = transaction.rows("read/strain/standbys", _Standbys)[0]
         transaction.execute("write/strain/commit")
         began = time.monotonic()
@@ -111,6 +118,7 @@ def measure(sql: SqlWriter) -> Strain:
     return Strain(
         lock_waits=sessions.lock_waits,
         active=sessions.active,
+        lately=sessions.lately,
         lag=standbys.seconds or 0.0 if seen else None,
         behind=standbys.bytes if seen else None,
         commit=commit,
@@ -121,10 +129,12 @@ def measure(sql: SqlWriter) -> Strain:
 def calm_of(samples: Sequence[Strain], limits: Limits) -> Strain:
     """Return how things were in calm times, as several samples have it; one at least. Pure."""
     lags = [each.lag for each in samples if each.lag is not None]
+    lately = [each.lately for each in samples]
     behinds = [each.behind for each in samples if each.behind is not None]
     return Strain(
         lock_waits=min(limits.calm_waits, max(each.lock_waits for each in samples)),
         active=max(each.active for each in samples),
+        lately=None if None in lately else max(filter(None, lately), default=0),
         lag=max(lags, default=None),
         behind=max(behinds, default=None),
         commit=min(limits.calm_commit, median(each.commit for each in samples)),

@@ -35,7 +35,7 @@ from sandbox.facts import Known, Unknown
 from sandbox.joblog import fields, logger
 from sandbox.ports import SqlReader
 
-__all__ = ["cleanup", "orphan_detection", "publish_metrics"]
+__all__ = ["cleanup", "orphan_detection", "proposal", "publish_metrics"]
 
 _FEW = 5  # targets that may always go, though they be over a fifth of what exists: what the alarm tolerates
 _GIVEN_BACK = timedelta(hours=72)  # for as long as things stay in quarantine
@@ -92,7 +92,7 @@ def _clean(
         put_away = Exit.PARTLY
         if spared is not None:
             kept = stops.marked(write.sql)
-            propose = partial(_proposal, orphaned=orphaned, spared=spared, kept=kept)
+            propose = partial(proposal, orphaned=orphaned, spared=spared, kept=kept)
             put_away = _put_away(environment, propose, log, timeout=timeout)
     if report.failed or report.keys_left:
         return Exit.PARTLY
@@ -180,7 +180,7 @@ def _tell(log: Logger, done: Result, *_: int) -> None:
     log.info("Quarantine", extra=fields(orphan=done.action.resource.id, reason=done.reason, phase=done.phase))
 
 
-def _proposal(
+def proposal(
     facts: evidence.Facts, *, orphaned: bool, spared: Collection[str], kept: Collection[UUID]
 ) -> tuple[list[Action], list[Finding]]:
     """Of what RB-SB-003 proposes, what destroyed sandboxes left, or all of it. Pure.
@@ -194,7 +194,8 @@ def _proposal(
     explained = {where.name for where in placed if where.sandboxes}
     held = {where.name for where in placed if any(row.id in kept for row in where.sandboxes)}
     chosen = [action for action in actions if orphaned or action.resource.id in explained]
-    return [action for action in chosen if action.resource.id not in {*spared, *held}], left
+    told = [finding for finding in left if not (finding.resource and finding.resource.id in held)]
+    return [action for action in chosen if action.resource.id not in {*spared, *held}], told
 
 
 def _nobody(*_: Any) -> None:

@@ -44,7 +44,8 @@ class Destroyed:
 class Terms:
     """How sandboxes are taken away: by whom, and at what time, UTC.
 
-    `fence` goes first into every transaction that changes something, `pause` is called before each step; both may raise Halted.
+    `fence` goes first into every transaction that changes something, and again where it waited for others' locks; `pause` is called
+    before each step. Both may raise Halted.
     `tell` is called after each step.
     """
 
@@ -148,7 +149,9 @@ def _take(database: SqlWriter, hold: Callable[[SqlTransaction], Sandbox], terms:
     terms.pause()
     with database.transaction() as transaction:
         terms.fence(transaction)
-        condemned = teardown.condemn(transaction, hold(transaction), actor=terms.actor, at=terms.now)
+        held = hold(transaction)
+        terms.fence(transaction)  # a stop may have been raised while we waited for the row
+        condemned = teardown.condemn(transaction, held, actor=terms.actor, at=terms.now)
         row = condemned.sandbox
         left = not row.live and bool(registry.unfinished(transaction, ids=[row.id]))
     terms.tell(row, "condemned", {"status": row.status.value, "guilds": len(condemned.guilds)})

@@ -251,6 +251,7 @@ def holding_orphan(database: SqlWriter, token: str, *, fence: Fence) -> Iterator
     with database.transaction() as transaction:
         fence(transaction)
         transaction.execute("write/schemas/hold_rows")
+        fence(transaction)  # a stop may have been raised while we waited for the lock
         placement = claimants(transaction, tokens=[token]).place_family(token)
         if placement.standing is not Standing.ORPHAN:
             raise ArrakisError(f"{token} is not an orphan any more: {placement.reason}")
@@ -267,6 +268,7 @@ def drop_orphan(database: SqlWriter, name: str, *, token: str, fence: Fence) -> 
     """Drop an orphaned schema for good, under the same conditions. Raises Blocked and Crowded as `drop` does."""
     with holding_orphan(database, token, fence=fence) as transaction:
         drop(database, transaction, [name])
+        fence(transaction)  # as above
 
 
 def drop(database: SqlReader, transaction: SqlTransaction, names: Sequence[str]) -> None:

@@ -150,6 +150,7 @@ def _raze(
             )
         found = belongings(transaction, row)
         schemas.drop(database, transaction, found.schemas)
+        fence(transaction)  # a stop may have been raised while we waited for their locks
         transaction.execute("write/registry/unmap_guilds", id=row.id)
         ended = row.status is Status.DESTROYING
         if ended:

@@ -137,7 +137,7 @@ def standing(snapshot: SqlSnapshot, stop: str) -> tuple[list[Marked], list[tuple
 
 
 def marked(database: SqlReader) -> frozenset[UUID]:
-    """Return the sandboxes that the raised stop marked, and that can still come back: what is theirs is to stay."""
+    """Return the sandboxes that the stop which is not lifted marked, and that were not given back: what is theirs is to stay."""
     try:
         with database.snapshot() as snapshot:
             return frozenset(row.id for row in snapshot.rows("read/stops/marked", _Id))

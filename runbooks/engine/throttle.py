@@ -2,7 +2,8 @@
 
 Work is paid for by rest. All workers of this process together may be at work for `share` seconds in each second: whoever has
 worked waits until all the work so far is paid for, so they take turns instead of starting together. A step that takes longer,
-because the server is busy, is followed by a longer rest. Strain halves the share, calm gives it back little by little.
+because the server is busy, is followed by a longer rest. Strain halves the share, calm gives it back little by little. Where
+nobody else is at work, nobody feels it: then there is no rest. (Who comes and goes between two samples is not seen.)
 """
 
 import threading
@@ -24,6 +25,10 @@ SHARE = 0.25
 
 _SLOWEST = 1 / 16  # of the full share
 _RECOVERY = 1 / 20  # of the full share with every calm sample
+_ALONE, _ALONE_SAMPLES = (
+    64.0,
+    3,
+)  # the share without anybody else, and after how many samples: more than any workers use
 _EVERY = 0.5  # seconds between samples, and between checks
 _CALM_SAMPLES, _CALM_EVERY = 5, 0.2
 _ANSWER = 3.0  # seconds for a sample
@@ -40,7 +45,8 @@ class Meter:
         """Take how things were before, and the seconds of work in a second at full pace."""
         self._calm, self._limits, self._full = calm, limits, share
         self._recent = deque([Pressure(level=Level.FULL)] * 2, maxlen=3)
-        self.pressure, self.share = Pressure(level=Level.FULL), share
+        self._alone = _ALONE_SAMPLES if calm.lately == 0 else 0  # samples in a row without anybody else
+        self.pressure, self.share = Pressure(level=Level.FULL), _ALONE if self._alone else share
 
     def take(self, strain: Fact[Strain]) -> str:
         """Take a sample, settle the pace, and return what is to be told of it; empty if it is as before."""
@@ -49,7 +55,11 @@ class Meter:
         self._recent.append(latest)
         settled = sorted(self._recent, key=lambda pressure: pressure.level)[1]
         self.pressure = latest if latest.unknown else settled
+        nobody = isinstance(strain, Known) and strain.value.lately == 0
+        self._alone = self._alone + 1 if nobody else 0
         match self.pressure.level:
+            case Level.FULL if self._alone >= _ALONE_SAMPLES:
+                self.share = _ALONE
             case Level.FULL:
                 self.share = min(self._full, self.share + self._full * _RECOVERY)
             case Level.SLOW:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from diagnostics.postgres import in_the_way
+from runbooks.engine import stops
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
 from sandbox import cleanup, registry, removal, schemas, teardown
@@ -37,7 +38,8 @@ class CleanUp:
         """Look, by one reading of the tables for all of them."""
         with self._gate.read.sql.snapshot() as snapshot:
             seen = _Seen.of(snapshot, [_id(action) for action in actions])
-        return {action.id: seen.standing(action) for action in actions}
+        marked = stops.marked(self._gate.read.sql)
+        return {action.id: _MARKED if _id(action) in marked else seen.standing(action) for action in actions}
 
     def in_use(self, action: Action) -> str | None:
         """Say what elsewhere would go with its schemas, or who holds them."""
@@ -81,6 +83,10 @@ class CleanUp:
         gate, planned = self._gate, {_id(action): action for action in actions}
 
         def insist(transaction: SqlTransaction, row: Sandbox) -> None:
+            if not row.live and row.id in stops.marked(
+                gate.read.sql
+            ):  # with its row held, nobody marks it now
+                raise ArrakisError(f"{row.name}: {_MARKED.reason}")
             if row.live and not _is_over(transaction, row):
                 raise ArrakisError(f"{row.name} is not over any more: it is {row.status}")
             if set(teardown.belongings(transaction, row).schemas) - set(planned[row.id].before["schemas"]):
@@ -97,6 +103,12 @@ class CleanUp:
             terms = replace(terms, tell=say)
         gone = removal.clean_up(gate.write.sql, gate.write.keys, list(planned), terms, insist=insist)
         return {planned[id].id: error for id, each in gone.items() if (error := _failure(each))}
+
+
+_MARKED = Observation(
+    state=State.CHANGED,
+    reason="an emergency stop marked it destroyed, and `emergency-resume` may bring it back",
+)
 
 
 class DropBlocker:

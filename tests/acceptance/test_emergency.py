@@ -260,6 +260,18 @@ def _phases(engineer: Engineer, phase: str) -> list[dict[str, Any]]:
     return [entry for entry in engineer.journal() if entry["phase"] == phase]
 
 
+def test_the_clean_up_job_takes_nothing_of_what_is_marked(engineer: Engineer, production: Production) -> None:
+    stop(engineer, "--only", "sandboxes")
+    before = production.truth()
+    job = engineer.but(ARRAKIS_ENV="lab").call("cleanup")
+    assert job.code == 0, job.said
+    assert not any(each["msg"] == "Orphan left alone" for each in log(job)), job.said
+    assert production.truth()["mappings"] == before["mappings"]
+    marked = len(production.rows("SELECT FROM runbooks.stopped_sandboxes WHERE restored_at IS NULL"))
+    resume(engineer)
+    assert len(production.rows("SELECT id FROM sandboxes WHERE status = 'running'")) >= marked
+
+
 def test_the_clean_up_job_under_way_halts(engineer: Engineer, production: Production) -> None:
     made = production.rows(
         "INSERT INTO sandboxes (name, owner, status, schema_name, expires_at)"

@@ -9,6 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from runbooks.engine import lease, stops
 from runbooks.engine.environment import resolve
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Resource, Reversibility, State
@@ -277,6 +278,24 @@ def change(world: World, made: Sandbox, how: str) -> None:
         world.sql.execute("SELECT create_sandbox_schema(%s)", (str(made.id),))
     if how == "row deleted":
         world.sql.execute("DELETE FROM sandboxes WHERE id = %s", (made.id,))
+
+
+def test_what_a_stop_marked_is_not_cleaned_up_by_what_was_confirmed_before(world: World, gate: Gate) -> None:
+    made = overdue(world, "marked", guilds=("1",))
+    remedy, planned = CleanUp(gate), action(made)
+    assert remedy.observe(planned).state is State.BEFORE
+    lease.prepare(world.database)
+    with world.database.transaction() as transaction:
+        stops.raise_stop(transaction, id="s1", by="liet", reason="", halting=False, parts={}, over={})
+        stops.mark(transaction, {made.id: [str(made.schema_name)]}, actor="liet")
+    before = everything(world)
+    seen = remedy.observe(planned)
+    assert (seen.state, "emergency-resume" in seen.reason) == (State.CHANGED, True)
+    with pytest.raises(ArrakisError, match="an emergency stop marked it"):
+        remedy.apply(planned)
+    assert everything(world) == before
+    with world.database.transaction() as transaction:
+        stops.lift(transaction, id="s1", by="liet")
 
 
 @pytest.mark.parametrize(

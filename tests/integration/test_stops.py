@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ from runbooks.engine.errors import Stopped
 from runbooks.engine.lease import Lease
 from runbooks.engine.model import Action, State
 from runbooks.remedies.marking import given_back, marking, raising
+from sandbox import registry, schemas
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Unreachable
-from tests.integration.hand import Hand, Waiting, at_once, everything, holding, many
+from sandbox.removal import Terms, clean_up
+from tests.integration.hand import ROWS, Hand, Waiting, at_once, everything, holding, many
 from tests.integration.test_cleanup import job
 from tests.integration.world import World
 from tests.unit.plans import action
@@ -210,6 +213,43 @@ def test_a_row_that_somebody_holds_keeps_no_other_from_being_marked_or_given_bac
     assert [world.status(each) for each in boxes] == ["destroyed", "running", "running"]
     hand.marks.revert(back)
     assert world.status(boxes[0]) == "running"
+
+
+@pytest.mark.parametrize("what", ["rename an orphan", "condemn", "raze"])
+def test_what_waits_for_a_lock_while_the_flag_is_raised_changes_nothing(
+    world: World, hand: Hand, boxes: list[UUID], what: str
+) -> None:
+    world.sql.execute("CREATE SCHEMA sandbox_0badcafe")
+    now = registry.time_of(world.database)
+    if what == "raze":
+        world.sql.execute("UPDATE sandboxes SET status = 'destroying' WHERE id = %s", (boxes[0],))
+    before, schemas_before = world.sql.execute(ROWS.encode()).fetchall(), world.schemas()
+    with Lease.held(world.database, holder="stilgar", run="r1") as held:
+
+        def change() -> None:
+            if what == "rename an orphan":
+                old, new = "sandbox_0badcafe", "quarantine_0badcafe"
+                schemas.rename_orphan(world.database, old, new, token="0badcafe", fence=held.fence)
+            else:
+                fenced = Terms(actor="chani", now=now, fence=held.fence)
+                clean_up(world.database, hand.gate.write.keys, boxes[:1], fenced, insist=lambda *_: None)
+
+        table = "sandboxes" if what != "raze" else f'"sandbox_{boxes[0]}".profiles'
+        with holding(world, "SELECT 1") as other:
+            other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE".encode())
+            if what == "condemn":
+                other.execute("SELECT FROM sandboxes WHERE id = %s FOR UPDATE", (boxes[0],))
+            raised = threading.Timer(
+                0.5, lambda: hand.flag.apply(raising("stop-1", halting=True, reason="", parts=()))
+            )
+            release = threading.Timer(1.2, other.commit)
+            for each in (raised, release):
+                each.start()
+            with suppress(Stopped):
+                change()
+            release.join()
+    assert world.sql.execute(ROWS.encode()).fetchall() == before
+    assert world.schemas() == schemas_before
 
 
 def test_a_row_that_is_held_for_a_moment_is_waited_for(world: World, hand: Hand, boxes: list[UUID]) -> None:

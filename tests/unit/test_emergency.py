@@ -12,7 +12,7 @@ import pytest
 from diagnostics.compute import Rule
 from diagnostics.scaling import Scaling
 from diagnostics.stack import Stack
-from runbooks import emergency_resume, emergency_stop
+from runbooks import emergency_resume, emergency_stop, jobs
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, Raised
 from runbooks.emergency.state import findings
 from runbooks.engine import plan as plans
@@ -24,12 +24,16 @@ from runbooks.engine.operate import Diagnosis
 from runbooks.engine.stops import Marked, Stop
 from runbooks.engine.work import Result
 from runbooks.findings import left_alone
+from runbooks.orphaned.evidence import Database, Facts, Use
 from runbooks.remedies import tags
 from runbooks.remedies.stopping import disabling, stopping
 from runbooks.remedies.tags import Kept, RuleBefore, ServiceBefore
 from runbooks.reports.terminal import applied, diagnosis
 from sandbox.errors import Denied, Unreachable
 from sandbox.facts import Known, Unknown
+from sandbox.keyspace import Survey
+from sandbox.model import Schema, Status
+from sandbox.orphans import Roster
 from tests.unit.evidence import NOW, row, service
 from tests.unit.plans import plan
 
@@ -53,11 +57,11 @@ DISABLED = disabling(RULE, FIRST)
 STOPPED = stopping(SERVICE, WAS, FIRST, cluster=STACK.cluster)
 RULE_TAGS = Known(Kept(stop=FIRST, before=RuleBefore(state="ENABLED")))
 SERVICE_TAGS = Known(Kept(stop=FIRST, before=ServiceBefore(desired=2, scaling=WAS)))
-Facts = Mapping[str, Any]
+Seen = Mapping[str, Any]
 CHOICES = [{CLEANUP}, {ROUTER}, {SANDBOXES}, {ROUTER, SANDBOXES}, set(PARTS)]
 
 
-def evidence(*changes: Facts) -> Evidence:
+def evidence(*changes: Seen) -> Evidence:
     """Return a world where all runs and no stop is raised, but for these changes."""
     facts: dict[str, Any] = {
         "now": NOW,
@@ -89,7 +93,7 @@ def stop(*parts: Action, halting: bool = True, **changes: Any) -> Stop:
     return Stop(**{**fields, **changes})
 
 
-def raised(*parts: Action, waiting: Collection[Marked] = (), lost: Any = (), **changes: Any) -> Facts:
+def raised(*parts: Action, waiting: Collection[Marked] = (), lost: Any = (), **changes: Any) -> Seen:
     """Return the fact that it is raised."""
     told = Raised(stop=stop(*parts, **changes), waiting=tuple(waiting), lost=tuple(lost))
     return {"raised": Known(told)}
@@ -124,7 +128,7 @@ def verbs(actions: list[Action]) -> list[str]:
 # ---- the stop: of each part, what is known of it, what is done, and otherwise what is said
 
 
-RULES: dict[str, tuple[Facts, bool, str]] = {
+RULES: dict[str, tuple[Seen, bool, str]] = {
     "enabled": ({}, True, ""),
     "enabled, tags of old": ({"rule_kept": RULE_TAGS}, True, ""),
     "all trails": ({"rule": Known(replace(RULE, state="ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"))}, True, ""),
@@ -135,7 +139,7 @@ RULES: dict[str, tuple[Facts, bool, str]] = {
     "unknown": ({"rule": LATE, "rule_kept": LATE}, False, "by hand: aws events disable-rule --name arrakis-sandbox-cleanup"),
 }  # fmt: skip
 BY_HAND = "by hand: aws application-autoscaling register-scalable-target"
-SERVICES: dict[str, tuple[Facts, bool, str]] = {
+SERVICES: dict[str, tuple[Seen, bool, str]] = {
     "runs": ({}, True, ""),
     "runs, tags unknown": ({"service_kept": LATE}, True, ""),
     "no autoscaling": ({"scaling": Known(None)}, True, ""),
@@ -153,12 +157,12 @@ SERVICES: dict[str, tuple[Facts, bool, str]] = {
     "autoscaling unknown": ({"scaling": LATE}, False, BY_HAND),
     "all of it unknown": ({"service": LATE, "service_kept": LATE, "scaling": LATE}, False, BY_HAND),
 }  # fmt: skip
-ROWS: dict[str, tuple[Facts, bool, str]] = {
+ROWS: dict[str, tuple[Seen, bool, str]] = {
     "some run": ({}, True, "2 sandboxes will be marked destroyed"),
     "none runs": ({"running": Known(())}, False, "no sandbox runs"),
     "unknown": ({"running": LATE}, False, "running sandboxes are not marked destroyed: cannot tell"),
 }
-FLAGS: dict[str, tuple[Facts, bool]] = {
+FLAGS: dict[str, tuple[Seen, bool]] = {
     "down": ({}, False),
     "up": (raised(), True),
     "recorded alone": (raised(halting=False), False),
@@ -197,7 +201,7 @@ def test_each_part_is_stopped_or_it_is_said_why_not(parts: set[str]) -> None:
     [(RULES["unknown"][0], CLEANUP), (SERVICES["unknown"][0], ROUTER), (ROWS["unknown"][0], SANDBOXES)],
 )
 def test_what_cannot_be_told_is_told_with_what_finishes_it_and_never_as_something_to_look_with(
-    changes: Facts, part: str
+    changes: Seen, part: str
 ) -> None:
     _, left = emergency_stop.propose(evidence(changes))
     [untold] = [each for each in left if each.severity is Severity.UNKNOWN]
@@ -301,7 +305,7 @@ def test_a_stop_that_was_taken_back_is_not_gone_on_with(since: list[str], allowe
 # ---- the resume
 
 
-RULES_BACK: dict[str, tuple[Facts, bool, str]] = {
+RULES_BACK: dict[str, tuple[Seen, bool, str]] = {
     "enabled": ({}, False, ""),
     "by the record": ({"rule": Known(OFF)}, True, ""),
     "by tags": ({"rule": Known(OFF), "rule_kept": RULE_TAGS}, True, ""),
@@ -317,7 +321,7 @@ RULES_BACK: dict[str, tuple[Facts, bool, str]] = {
 }
 LOOKED = [(CLEANUP, "rule"), (ROUTER, "service"), (ROUTER, "scaling")]
 STOPPED_NOW = {"service": Known(STILL), "scaling": Known(WAS.halted)}
-SERVICES_BACK: dict[str, tuple[Facts, bool, str]] = {
+SERVICES_BACK: dict[str, tuple[Seen, bool, str]] = {
     "runs": ({}, False, ""),
     "scaled since": ({"service": Known(replace(SERVICE, desired=3, running=3))}, False, ""),
     "by the record": (STOPPED_NOW, True, ""),
@@ -334,7 +338,7 @@ SERVICES_BACK: dict[str, tuple[Facts, bool, str]] = {
     "unknown": ({"service": LATE, "service_kept": LATE}, False, "--desired-count 2"),
     "autoscaling unknown": ({**STOPPED_NOW, "scaling": LATE}, False, "--min-capacity 1"),
 }
-ROWS_BACK: dict[str, tuple[Facts, bool, str]] = {
+ROWS_BACK: dict[str, tuple[Seen, bool, str]] = {
     "none": ({"waiting": ()}, False, ""),
     "all": ({"waiting": [marked(1), marked(2)]}, True, ""),
     "some": (
@@ -484,8 +488,31 @@ def test_what_was_left_alone_makes_it_a_part(settled: bool, left: list[str], cod
     assert ("1 left alone" in applied(outcome, lab=False, base="invoke")) == bool(left)
 
 
+@pytest.mark.parametrize("orphaned", [False, True])
+def test_the_scheduled_job_puts_nothing_away_of_what_a_stop_marked(orphaned: bool) -> None:
+    kept, gone, stranger = UUID(int=1 << 96), UUID(int=2 << 96), UUID(int=3 << 96)
+    rows = [row(int(each), Status.DESTROYED) for each in (kept, gone)]
+    schemas = [
+        Schema(name=f"sandbox_{each}", owner="app", tables=3, bytes=1, rows_estimate=1, writes=0)
+        for each in (kept, gone, stranger)
+    ]
+    facts = Facts(
+        now=NOW,
+        alarm=Known(None),
+        database=Known(Database(roster=Roster(rows), schemas=tuple(schemas))),
+        keys=Known(Survey(families={str(kept): 3, str(gone): 3}, parked={})),
+        listeners=Known([]),
+        uses=Known(Use(sessions=(), activity={})),
+        families=Known({}),
+    )
+    actions, _ = jobs.proposal(facts, orphaned=orphaned, spared=(), kept={kept})
+    named = {action.resource.id for action in actions}
+    assert named == {f"sandbox_{gone}", str(gone), *([f"sandbox_{stranger}"] if orphaned else [])}
+    assert len(jobs.proposal(facts, orphaned=orphaned, spared=(), kept=())[0]) == len(named) + 2
+
+
 def test_tags_that_nobody_may_read_are_told_once() -> None:
-    def told(*changes: Facts) -> list[Finding]:
+    def told(*changes: Seen) -> list[Finding]:
         return [each for each in findings(evidence(*changes)) if each.severity is Severity.UNKNOWN]
 
     denied = Unknown("refused", "", Denied("refused"))

@@ -16,7 +16,7 @@ from sandbox.facts import Fact, Known, Unknown
 from sandbox.ports import SqlWriter
 
 MIB = 2**20
-CALM = Strain(lock_waits=0, active=2, lag=0.0, behind=0, commit=0.004)
+CALM = Strain(lock_waits=0, active=2, lately=5, lag=0.0, behind=0, commit=0.004)
 LIMITS = Limits()
 FULL, SLOW, PAUSE = Level.FULL, Level.SLOW, Level.PAUSE
 UNKNOWN = Unknown("PostgreSQL gave no answer within 3 s")
@@ -58,7 +58,7 @@ def test_what_nobody_can_tell_is_no_calm() -> None:
 
 
 def test_what_is_usual_here_is_no_strain() -> None:
-    usual = Strain(lock_waits=2, active=40, lag=9.0, behind=900 * MIB, commit=0.08)
+    usual = Strain(lock_waits=2, active=40, lately=90, lag=9.0, behind=900 * MIB, commit=0.08)
     assert judge(Known(usual), calm_of([usual], LIMITS), LIMITS).level is FULL
 
 
@@ -130,6 +130,25 @@ def test_strain_halves_the_share_and_calm_gives_it_back_little_by_little() -> No
     assert mine.share == pytest.approx(0.4 / 16 + 0.02)
     take(mine, *[FULL] * 30)
     assert mine.share == 0.4
+
+
+def test_where_nobody_else_is_at_work_there_is_no_rest_until_somebody_comes() -> None:
+    alone = Known(replace(CALM, active=0, lately=0))
+    mine = Meter(alone.value, LIMITS, 0.25)
+    assert mine.share > 4
+    mine.take(Known(CALM))  # one look at somebody is enough
+    assert mine.share == 0.25
+    for sample in (alone, alone, Known(replace(CALM, lately=None)), alone, alone):
+        mine.take(sample)
+        assert mine.share == 0.25
+    mine.take(alone)
+    assert mine.share > 4
+
+
+def test_who_cannot_be_seen_may_be_at_work() -> None:
+    assert meter(0.25).share == 0.25
+    hidden = calm_of([replace(CALM, lately=0), replace(CALM, lately=None)], LIMITS)
+    assert Meter(hidden, LIMITS, 0.25).share == 0.25
 
 
 def test_a_pause_is_told_once_with_its_reason_and_so_is_its_end() -> None:
