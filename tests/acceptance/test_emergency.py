@@ -20,6 +20,7 @@ from tests.unit.test_document import VALIDATOR
 
 ALL = {RULE, SERVICE, SCALING, ROWS, FLAG}
 NO_DATABASE = {"DATABASE_URL": "postgresql://lab@127.0.0.1:1/arrakis"}
+PATIENT = ("--timeout", "10")  # this machine may be busy
 ELSEWHERE = {"NATS_URL": "nats://nats.arrakis.example:4222"}  # never asked here; with it this is no stand-in
 
 
@@ -30,7 +31,7 @@ def production(engineer: Engineer) -> Iterator[Production]:
     assert made.runs() == ALL
     yield made
     if made.still():
-        answer = engineer.call("emergency-resume", "--yes")
+        answer = engineer.call("emergency-resume", "--yes", *PATIENT)
         runs = made.runs()
         made.restore()
         assert runs == ALL, answer.said
@@ -46,11 +47,11 @@ def done(answer: Answer, code: int = 0) -> dict[str, Any]:
 
 
 def stop(engineer: Engineer, *args: str, code: int = 0) -> dict[str, Any]:
-    return done(engineer.call("emergency-stop", "--yes", "--json", *args), code)
+    return done(engineer.call("emergency-stop", "--yes", "--json", *PATIENT, *args), code)
 
 
 def resume(engineer: Engineer, *args: str, code: int = 0) -> dict[str, Any]:
-    return done(engineer.call("emergency-resume", "--yes", "--json", *args), code)
+    return done(engineer.call("emergency-resume", "--yes", "--json", *PATIENT, *args), code)
 
 
 def verbs(document: dict[str, Any]) -> list[str]:
@@ -207,11 +208,11 @@ def test_who_stops_at_the_same_moment_stops_the_same(
     engineer: Engineer, newcomer: Engineer, production: Production
 ) -> None:
     before = production.truth()
-    both = [("emergency-stop", "--yes"), ("emergency-stop", "--yes")]
+    both = [("emergency-stop", "--yes", *PATIENT)] * 2
     codes, said = at_once((engineer, newcomer), both)
     assert codes == [0, 0], said
     assert production.runs() == set()
-    at_once((engineer, newcomer), [("emergency-stop", "--yes"), ("emergency-resume", "--yes")])
+    at_once((engineer, newcomer), [both[0], ("emergency-resume", "--yes", *PATIENT)])
     resume(engineer)
     assert production.truth() == before
     assert not production.rows("SELECT id FROM runbooks.stops WHERE lifted_at IS NULL")
@@ -265,11 +266,13 @@ def test_the_clean_up_job_takes_nothing_of_what_is_marked(engineer: Engineer, pr
     before = production.truth()
     job = engineer.but(ARRAKIS_ENV="lab").call("cleanup")
     assert job.code == 0, job.said
-    assert not any(each["msg"] == "Orphan left alone" for each in log(job)), job.said
     assert production.truth()["mappings"] == before["mappings"]
-    marked = len(production.rows("SELECT FROM runbooks.stopped_sandboxes WHERE restored_at IS NULL"))
+    marked = production.rows("SELECT sandbox AS id FROM runbooks.stopped_sandboxes WHERE restored_at IS NULL")
+    assert marked
+    assert not [each for each in marked if str(each["id"])[:8] in job.said]
     resume(engineer)
-    assert len(production.rows("SELECT id FROM sandboxes WHERE status = 'running'")) >= marked
+    running = production.rows("SELECT id FROM sandboxes WHERE status = 'running'")
+    assert all(each in running for each in marked)
 
 
 def test_the_clean_up_job_under_way_halts(engineer: Engineer, production: Production) -> None:
@@ -372,7 +375,7 @@ def test_killed_anywhere_it_is_finished_from_another_host(
     if task == "emergency-stop":
         stop(engineer)
         assert production.runs() == set()
-    engineer.call("emergency-resume", "--yes")
+    engineer.call("emergency-resume", "--yes", *PATIENT)
     assert production.truth() == before
     assert resume(engineer)["plan"] is None
 

@@ -66,7 +66,7 @@ class Scene:
 
     def _operator(self, told: list[str]) -> Operator:
         environment = resolve(None, os.environ, self._state, self._state)
-        return Operator(environment, timeout=3, progress=lambda result, *_: told.append(terminal.progress(result)), tell=told.append)  # fmt: skip
+        return Operator(environment, timeout=10, progress=lambda result, *_: told.append(terminal.progress(result)), tell=told.append)  # fmt: skip
 
 
 def _said(told: list[str], found: Diagnosis, outcome: Outcome | None) -> str:
