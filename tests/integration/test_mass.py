@@ -519,7 +519,7 @@ def test_hundreds_of_schemas_are_looked_at_without_filling_the_table_of_locks(
     made = fill(world.env, strangers=700, keys=0)
     names = [f"sandbox_{id}" for id in made.strangers]
     world.sql.execute("CREATE SCHEMA reporting")
-    for view, of in (("first", names[:1]), ("last", names[-1:]), ("both", [names[0], names[-1]])):
+    for view, of in (("first", names[:1]), ("last", names[-1:]), ("two", [names[0], names[-1]])):
         read = " UNION ALL ".join(f'SELECT id FROM "{name}".profiles' for name in of)
         world.sql.execute(f"CREATE VIEW reporting.{view} AS {read}".encode())
     for name in names:
@@ -530,7 +530,7 @@ def test_hundreds_of_schemas_are_looked_at_without_filling_the_table_of_locks(
         resting = schemas.dependents(snapshot, names)
         order = [each.name for each in schemas.blockers(snapshot, names)]
     assert {name: set(found) for name, found in resting.items()} == {
-        names[0]: {"view reporting.first", "view reporting.both"},
-        names[-1]: {"view reporting.last", "view reporting.both"},
+        names[0]: {"view reporting.first", "view reporting.two"},
+        names[-1]: {"view reporting.last", "view reporting.two"},
     }
-    assert sorted(order) == sorted([*["reporting.both"] * 2, "reporting.first", "reporting.last"])
+    assert sorted(order) == sorted([*["reporting.two"] * 2, "reporting.first", "reporting.last"])
