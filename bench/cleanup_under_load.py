@@ -34,8 +34,9 @@ from sandbox.removal import Terms
 
 _WORKERS, _LOT = 4, 25
 _LOAD = 0.2  # of what the machine can take
-_SETTLE = 1.5  # seconds between slices
-_PATIENCE = 10  # times that: as long as others use the machine
+_SETTLE = 2.5  # seconds before a slice
+_GLANCE = 1.0  # seconds in which others are watched
+_PATIENCE = 15  # times that, as long as others use the machine
 _OTHERS = 0.1  # of this machine
 _DRAWS = 200
 _RESERVE = 50  # sandboxes for each second without the throttle
@@ -136,9 +137,10 @@ def _slice(mode: str, seconds: float, share: float, crew: _Crew, database: Postg
             tell = partial(print, "   ", flush=True)
             pace = stack.enter_context(Throttle(database, tell=tell, check=lease.check, share=share)).pause
             pace()  # how calm it is, is measured before the slice begins
-        cleaned, usage, began = crew.cleaned, Usage(), time.time()
         if not mode.startswith("quiet"):
             stack.enter_context(crew.at_work(pace))
+        time.sleep(_SETTLE)  # until the workers take turns
+        cleaned, usage, began = crew.cleaned, Usage(), time.time()
         time.sleep(seconds)
         cleaned, others = crew.cleaned - cleaned, usage.others()
     return _Slice(mode=mode, began=began, ended=began + seconds, cleaned=cleaned, others=others)
@@ -152,7 +154,7 @@ def _patiently() -> None:
     """Wait, but not for ever, until others hardly use this machine."""
     for _ in range(_PATIENCE):
         usage = Usage()
-        time.sleep(_SETTLE)
+        time.sleep(_GLANCE)
         if usage.others() <= _OTHERS:
             return
 

@@ -180,7 +180,7 @@ def test_sessions_idle_in_a_transaction_are_ended_and_no_others(desk: Desk) -> N
         [cause] = look.causes
         assert cause.startswith(
             f"no connections are left: role {APP} has all {APP_CONNECTIONS} that it may have; "
-            f"{APP_CONNECTIONS - 3} are idle in a transaction, for 11 min to "
+            f"{APP_CONNECTIONS - 3} are idle in a transaction, for 1"  # 11 minutes, and what this took
         )
         assert len(look.made) == APP_CONNECTIONS - 3
         plan = look.diagnosis.plan
