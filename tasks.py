@@ -651,6 +651,8 @@ def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
     # A file's tests share a lab, so they stay together; three workers, as tests also wait for deadlines. In the order of the
     # folders, so that the long ones come first and nobody waits for one of them at the end.
     spread = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+    # The tests start hundreds of Pythons; each would compile all that it imports, moto too, where nothing compiled is kept.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *spread, *chosen, *args.split()])
 
 
