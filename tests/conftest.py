@@ -8,6 +8,9 @@ from typing import Protocol
 import pytest
 
 from lab import control
+from tests.acceptance.nursery import share_models
+
+share_models()
 
 
 class StartLab(Protocol):

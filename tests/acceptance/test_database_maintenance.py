@@ -109,6 +109,7 @@ def test_without_an_archive_the_number_of_rows_is_typed(newcomer: Engineer, log:
     assert log.old == 0
 
 
+@pytest.mark.soak
 def test_a_killed_trim_is_taken_up_where_it_stopped(newcomer: Engineer, log: Log, shelf: Path) -> None:
     log.fill(FEW)
     before, url = log.dump(), newcomer.lab.env["DATABASE_URL"]

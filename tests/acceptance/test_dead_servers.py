@@ -11,6 +11,9 @@ from tests.acceptance.engineer import Answer, Engineer
 
 VARIABLES = ["DATABASE_URL", "REDIS_URL", "NATS_URL", "AWS_ENDPOINT_URL"]
 CHECKS = dict(zip(VARIABLES, ["database", "keys", "listeners", "alarm"], strict=True))
+HANGS = pytest.mark.parametrize(
+    "hangs", [pytest.param(False, id="dead", marks=pytest.mark.soak), pytest.param(True, id="hanging")]
+)
 SECONDS = 8  # for --timeout 3: Python's start, the diagnosis, and the look at the account
 
 
@@ -41,7 +44,7 @@ def unknown(answer: Answer) -> set[str]:
     return {finding["check"] for finding in findings if finding["severity"] == "unknown"}
 
 
-@pytest.mark.parametrize("hangs", [False, True], ids=["dead", "hanging"])
+@HANGS
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_one_that_does_not_answer_is_one_unknown(engineer: Engineer, variable: str, hangs: bool) -> None:
     answer = diagnosed(engineer, [variable], hangs=hangs)
@@ -56,7 +59,7 @@ def test_one_that_does_not_answer_is_one_unknown(engineer: Engineer, variable: s
         assert answer.document["plan"] is None
 
 
-@pytest.mark.parametrize("hangs", [False, True], ids=["dead", "hanging"])
+@HANGS
 def test_all_that_do_not_answer(engineer: Engineer, hangs: bool) -> None:
     answer = diagnosed(engineer, VARIABLES, hangs=hangs)
     assert answer.code == 3, answer.said
@@ -65,8 +68,8 @@ def test_all_that_do_not_answer(engineer: Engineer, hangs: bool) -> None:
     assert answer.document["plan"] is None
 
 
-@pytest.mark.parametrize("hangs", [False, True], ids=["dead", "hanging"])
-@pytest.mark.parametrize("runbook", ["rb-sb-001", "rb-sb-002"])
+@HANGS
+@pytest.mark.parametrize("runbook", ["rb-sb-001", pytest.param("rb-sb-002", marks=pytest.mark.soak)])
 def test_the_others_name_the_dead_servers_as_the_cause(engineer: Engineer, runbook: str, hangs: bool) -> None:
     answer = diagnosed(engineer, VARIABLES, hangs=hangs, runbook=runbook)
     assert answer.code == 3, answer.said

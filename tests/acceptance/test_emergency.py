@@ -275,6 +275,7 @@ def test_the_clean_up_job_takes_nothing_of_what_is_marked(engineer: Engineer, pr
     assert all(each in running for each in marked)
 
 
+@pytest.mark.soak
 def test_the_clean_up_job_under_way_halts(engineer: Engineer, production: Production) -> None:
     made = production.rows(
         "INSERT INTO sandboxes (name, owner, status, schema_name, expires_at)"

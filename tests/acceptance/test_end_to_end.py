@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import pytest
 
 from tests.acceptance.dump import age, dump
 from tests.acceptance.engineer import Engineer
@@ -93,6 +94,7 @@ def test_exactly_the_orphans_go_and_undo_gives_all_back(engineer: Engineer) -> N
     assert "Nothing is proposed." in again.out
 
 
+@pytest.mark.soak
 def test_undone_orphans_are_found_and_go_again(engineer: Engineer) -> None:
     before = dump(engineer.lab)
     document = engineer.apply(engineer.plan()["id"])

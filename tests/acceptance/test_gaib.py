@@ -370,6 +370,7 @@ def test_a_dead_database_is_one_line(args: tuple[str, ...], chani: Developer) ->
     assert "sietch-tabr" not in answer.said
 
 
+@pytest.mark.soak
 def test_a_dead_redis_leaves_changes_standing_and_says_so(world: World, chani: Developer) -> None:
     without = chani.but(REDIS_URL=DEAD_REDIS)
     create = without.call("sandbox", "create", NAME, "-g", GUILD, "--json")
@@ -588,6 +589,7 @@ def test_what_is_meant_for_a_person_never_reaches_eval(world: World, chani: Deve
         assert (refused.code, refused.out) == (1, "")
 
 
+@pytest.mark.soak
 def test_any_name_that_is_in_the_table_arrives_in_the_shell(world: World, chani: Developer) -> None:
     for number, name in enumerate(("$(touch pwned) *", "a  'b' \"c\"", "-n é`x`")):
         sandbox = world.write_row(name, "running")

@@ -326,6 +326,7 @@ def test_redis_is_down_on_purpose_and_comes_back_with_its_data(lay_out: Callable
     keys.close()
 
 
+@pytest.mark.soak
 def test_a_lab_has_one_incident_and_only_a_cause_can_be_removed(
     lay_out: Callable[[str], Scene],
 ) -> None:

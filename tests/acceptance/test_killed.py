@@ -31,7 +31,7 @@ def undisturbed(engineer: Engineer) -> Dump:
     "records",
     [
         pytest.param(RUN_STARTED, marks=pytest.mark.soak),
-        FIRST_SCHEMA_BEGUN,
+        pytest.param(FIRST_SCHEMA_BEGUN, marks=pytest.mark.soak),
         pytest.param(FIRST_SCHEMA_DONE, marks=pytest.mark.soak),
         pytest.param(9, marks=pytest.mark.soak),
         FIRST_KEYS_BEGUN,
@@ -70,6 +70,7 @@ def test_a_killed_apply_is_taken_up_where_it_stopped(
     )
 
 
+@pytest.mark.soak
 def test_what_was_killed_and_not_resumed_can_be_undone(newcomer: Engineer, undisturbed: Dump) -> None:
     before = dump(newcomer.lab)
     plan = newcomer.plan()

@@ -256,6 +256,7 @@ def begun(keeper: Engineer) -> int:
     return sum(entry["phase"] == "started" for entry in keeper.journal())
 
 
+@pytest.mark.soak
 def test_ctrl_c_at_a_terminal_finishes_what_is_in_hand_and_resume_the_rest_none_twice(
     keeper: Engineer,
 ) -> None:

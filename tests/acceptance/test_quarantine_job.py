@@ -57,9 +57,10 @@ def test_what_destroyed_sandboxes_left_can_be_given_back_and_then_stays(engineer
     forget(engineer)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("variables", "args"),
-    [({}, ["--orphaned"]), pytest.param({"CLEANUP_ORPHANED": "true"}, [], marks=pytest.mark.soak)],
+    [({}, ["--orphaned"]), ({"CLEANUP_ORPHANED": "true"}, [])],
     ids=["option", "variable"],
 )
 def test_orphans_when_asked_for(engineer: Engineer, variables: dict[str, str], args: list[str]) -> None:

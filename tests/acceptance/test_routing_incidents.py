@@ -200,6 +200,7 @@ def test_a_worker_whose_task_cannot_start_is_named_and_not_restarted_in_vain(sce
     scene.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_a_loop_is_named_with_its_period_and_left_to_whoever_can_end_it(scene: Scene) -> None:
     scene.relieve("routes-stale")
     scene.lay_out("events-looping")

@@ -173,6 +173,7 @@ def test_dropped_indexes_are_named_and_made_again(desk: Desk) -> None:
     desk.relieve("index-dropped")
 
 
+@pytest.mark.soak
 def test_an_invalid_index_is_named_dropped_and_made_again(desk: Desk) -> None:
     desk.lay_out("index-invalid")
     found = desk.look()
@@ -184,6 +185,7 @@ def test_an_invalid_index_is_named_dropped_and_made_again(desk: Desk) -> None:
     desk.relieve("index-invalid")
 
 
+@pytest.mark.soak
 def test_stale_statistics_are_named_and_taken_anew(desk: Desk) -> None:
     desk.lay_out("statistics-stale")
     found = desk.look()
@@ -221,6 +223,7 @@ def test_a_slow_redis_and_a_lock_are_both_named_and_who_holds_the_lock_is_ended(
     desk.relieve("redis-slow")
 
 
+@pytest.mark.soak
 def test_an_alter_table_that_was_left_open_is_named_with_all_who_wait_for_it(desk: Desk) -> None:
     desk.lay_out("control-lock-held")
     found = desk.look()
@@ -238,6 +241,7 @@ def test_an_alter_table_that_was_left_open_is_named_with_all_who_wait_for_it(des
     desk.relieve("control-lock-held")
 
 
+@pytest.mark.soak
 def test_a_statement_that_swallows_its_cancellation_is_ended_by_the_next_run(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

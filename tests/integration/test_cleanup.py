@@ -175,6 +175,7 @@ def test_keys_of_any_spelling_stop_nothing(world: World) -> None:
     assert set(world.redis.scan_iter(count=1000)) == set(odd)
 
 
+@pytest.mark.soak
 def test_a_schema_too_large_for_the_lock_table_does_not_stop_the_others(world: World) -> None:
     large = world.make("a-large")
     world.sql.execute("UPDATE sandboxes SET expires_at = now() - interval '1 hour'")

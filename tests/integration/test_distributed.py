@@ -318,6 +318,7 @@ def test_a_server_that_gives_no_answer_is_no_failure_of_the_target(place: Place)
     assert "waiting: the server gave no answer" in place.said
 
 
+@pytest.mark.soak
 def test_a_worker_without_its_postgresql_waits_and_nothing_is_done_twice(place: Place) -> None:
     with wired(place.world.env["DATABASE_URL"]) as wire:
         run = place.begin(actions(20), DATABASE_URL=wire.url)

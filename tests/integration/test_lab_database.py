@@ -168,6 +168,7 @@ def test_the_role_has_the_rights_of_the_deployed_system_and_no_more(ward: Ward) 
     assert [ward.one(granted.format(each)) for each in held] == [*[True] * 4, False, False]
 
 
+@pytest.mark.soak
 def test_the_world_is_the_same_each_time() -> None:
     now = datetime(2026, 11, 24, tzinfo=UTC)
     assert database_world.build(now) == database_world.build(now)
@@ -233,6 +234,7 @@ def test_sessions_idle_in_transaction_hold_all_that_the_role_may_have(ward: Ward
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_a_pool_leaks_until_only_superusers_get_in(ward: Ward) -> None:
     query = "SELECT usename, application_name, state FROM pg_stat_activity WHERE usename LIKE 'arrakis%' GROUP BY 1, 2, 3"
     with suffering(ward.lab, "connections-leaking"):
@@ -262,6 +264,7 @@ def test_the_disk_is_full_until_the_storage_is_enlarged(ward: Ward) -> None:
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_indexes_are_dropped_from_a_table_of_many_rows(ward: Ward) -> None:
     with suffering(ward.lab, "index-dropped"):
         assert [ward.one(f"SELECT to_regclass('{name}')") for name in DROPPED] == [None, None]
@@ -273,6 +276,7 @@ def test_indexes_are_dropped_from_a_table_of_many_rows(ward: Ward) -> None:
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_an_index_that_could_not_be_finished_is_left_invalid(ward: Ward) -> None:
     with suffering(ward.lab, "index-invalid"):
         query = "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE NOT indisvalid"
@@ -282,6 +286,7 @@ def test_an_index_that_could_not_be_finished_is_left_invalid(ward: Ward) -> None
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_others_queue_behind_an_alter_table_that_was_left_open(ward: Ward) -> None:
     query = """SELECT pid, application_name, state, pg_blocking_pids(pid), now() - xact_start > interval '10 minutes'
         FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY 5 DESC, 2"""
@@ -305,6 +310,7 @@ def test_others_queue_behind_an_alter_table_that_was_left_open(ward: Ward) -> No
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_a_script_keeps_redis_busy(ward: Ward) -> None:
     with suffering(ward.lab, "redis-slow"):
         slow = ward.pings(6)
@@ -319,6 +325,7 @@ def test_a_script_keeps_redis_busy(ward: Ward) -> None:
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_statistics_are_of_a_far_smaller_table(ward: Ward) -> None:
     with suffering(ward.lab, "statistics-stale"):
         query = (
@@ -343,6 +350,7 @@ def test_each_says_what_it_is_about_and_they_share_one_world() -> None:
     assert all(each.summary and each.relieve for each in (*INCIDENTS, *SLOW))
 
 
+@pytest.mark.soak
 def test_actors_and_the_database_on_its_own_disk_end_with_the_lab(tmp_path: Path) -> None:
     lab = control.start(tmp_path, watch_parent=True)
     (tmp_path / "scene.json").write_text(json.dumps({"actors": {"script": []}, "volume": 8}))

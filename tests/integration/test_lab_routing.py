@@ -197,6 +197,7 @@ def test_stale_routes_send_events_astray_and_in_circles(scene: Scene) -> None:
         assert scene.errors() == Counter()
 
 
+@pytest.mark.soak
 def test_a_missing_stream_fails_every_event(scene: Scene) -> None:
     with scene.incident("stream-missing"):
         assert scene.nats.stream("SANDBOX") is None
@@ -208,6 +209,7 @@ def test_a_missing_stream_fails_every_event(scene: Scene) -> None:
         assert scene.rollout() == ("COMPLETED", 1, 0)
 
 
+@pytest.mark.soak
 def test_a_drifted_stream_refuses_some_events_and_soon_forgets_the_others(scene: Scene) -> None:
     with scene.incident("stream-drifted"):
         [drifted] = [each for each in check(scene.nats, expected_streams(replicas=1)) if each.drift]
@@ -234,6 +236,7 @@ def test_a_worker_that_hangs_runs_and_serves_nobody(scene: Scene) -> None:
     assert not Path("/proc", str(hung)).exists()
 
 
+@pytest.mark.soak
 def test_a_worker_that_cannot_start_is_tried_again_and_the_service_says_so(scene: Scene) -> None:
     with scene.incident("worker-stopped"):
         service = scene.service()
@@ -247,6 +250,7 @@ def test_a_worker_that_cannot_start_is_tried_again_and_the_service_says_so(scene
         eventually(lambda: any("unable to consistently start" in text for text in scene.events()))
 
 
+@pytest.mark.soak
 def test_events_of_production_circle(scene: Scene) -> None:
     with scene.incident("events-looping"):
         assert most_seen(scene.messages("EVENTS", "events.>")) == STRAY

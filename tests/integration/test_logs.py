@@ -120,6 +120,7 @@ def test_pages_that_are_empty_are_passed_over(logs: Any) -> None:
     assert (told.complete, told.lines, told.errors) == (True, 1, 1)
 
 
+@pytest.mark.soak
 def test_a_hundred_thousand_lines_come_in_pages(logs: Any) -> None:
     texts = (
         pino("Failed to cleanup sandbox", error="connect ECONNREFUSED 10.0.1.5:5432"),
