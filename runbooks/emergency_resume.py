@@ -14,6 +14,7 @@ What somebody else changed since the stop is left alone, and told. Twice in a ro
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from diagnostics.scaling import Scaling
 from runbooks.emergency import state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
@@ -21,7 +22,7 @@ from runbooks.engine.plan import action_from_json
 from runbooks.engine.work import UNDO
 from runbooks.findings import left_alone
 from runbooks.remedies import remedies
-from runbooks.remedies.halted import by_hand, rule_stands, service_stands
+from runbooks.remedies.halted import UNTOLD, by_hand, rule_stands, service_stands
 from runbooks.remedies.marking import given_back, lost_lines, raising, unmapped_lines
 from runbooks.remedies.tags import Kept
 from sandbox.facts import Fact, Known, Unknown
@@ -64,13 +65,15 @@ def _sandboxes(evidence: Evidence) -> Iterator[Action | Finding]:
 def _service(evidence: Evidence) -> Iterator[Action | Finding]:
     what, source = f"service {evidence.stack.worker_service}", state.see(evidence, state.SERVICE)
     stopped = evidence.stopped_by()
-    for fact in (evidence.service, evidence.scaling):
+    blind = stopped is not None and stopped.before["scaling"] == UNTOLD  # it was left as it was
+    limits: Fact[Scaling | None] = Known(None) if blind else evidence.scaling
+    for fact in (evidence.service, limits):
         if isinstance(fact, Unknown):
             yield _untold(what, fact, ROUTER, source=source, action=stopped)
             return
     assert isinstance(evidence.service, Known)  # or the loop would have returned
-    assert isinstance(evidence.scaling, Known)
-    service, scaling = evidence.service.value, evidence.scaling.value
+    assert isinstance(limits, Known)
+    service, scaling = evidence.service.value, limits.value
     if stopped is None:
         if isinstance(evidence.service_kept, Unknown) and service and not service.desired:
             yield _untold(

@@ -14,16 +14,18 @@ It needs no lease: an emergency does not wait for another operator's run, but en
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from diagnostics.compute import Service
+from diagnostics.scaling import Scaling
 from runbooks.emergency import state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
 from runbooks.findings import left_alone
 from runbooks.remedies import remedies
-from runbooks.remedies.halted import DISABLE, STOP, counted, service_stands
+from runbooks.remedies.halted import DISABLE, STOP, UNTOLD, counted, service_stands
 from runbooks.remedies.marking import marking, raising
 from runbooks.remedies.stopping import disabling, stopping
 from runbooks.remedies.tags import Stop
-from sandbox.facts import Unknown
+from sandbox.facts import Known, Unknown
 
 __all__ = ["RUNBOOK", "propose"]
 
@@ -42,7 +44,7 @@ def propose(
     if CLEANUP in parts:
         steps += _disabling(evidence, stop)
     if ROUTER in parts:
-        steps.append(_stopping(evidence, stop))
+        steps += _stopping(evidence, stop)
     if SANDBOXES in parts:
         steps += _marking(evidence, stop)
     actions = [each for each in steps if isinstance(each, Action)]
@@ -57,6 +59,23 @@ def diagnose(evidence: Evidence) -> list[Finding]:
         each if each.severity is Severity.UNKNOWN else replace(each, severity=Severity.OK)
         for each in state.findings(evidence)
     ]
+
+
+def outlook(evidence: Evidence) -> list[Finding]:
+    """Say how all stands after the stop; above all, that clean-ups are not halted where no flag was raised. Pure."""
+    found = diagnose(evidence)
+    if evidence.stop is None:
+        told = "is not raised" if isinstance(evidence.raised, Known) else "is not known to be raised"
+        summary = f"the stop flag {told}: clean-ups and applies of this toolkit are NOT halted by it"
+        found.append(
+            Finding(
+                check=state.FLAG,
+                severity=Severity.WARNING,
+                summary=summary,
+                source=state.see(evidence, state.FLAG),
+            )
+        )
+    return found
 
 
 def existing(evidence: Evidence) -> int | None:
@@ -99,27 +118,36 @@ def _disabling(evidence: Evidence, stop: Stop) -> list[Action | Finding]:
     return [disabling(rule.value, stop), note]
 
 
-def _stopping(evidence: Evidence, stop: Stop) -> Action | Finding:
+def _stopping(evidence: Evidence, stop: Stop) -> list[Action | Finding]:
     what, source = f"service {evidence.stack.worker_service}", state.see(evidence, state.SERVICE)
     service, scaling, (_, command) = evidence.service, evidence.scaling, state.by_hand(evidence)
-    # Without autoscaling's limits it could not be started again as it was.
-    for fact in (service, scaling):
-        if isinstance(fact, Unknown):
-            return _untold(f"{what} is not stopped", fact, ROUTER, source=source, command=command)
-    assert not isinstance(service, Unknown)  # or the loop would have returned
-    assert not isinstance(scaling, Unknown)
-    now, limits = service.value, scaling.value
+    if isinstance(service, Unknown):
+        return [_untold(f"{what} is not stopped", service, ROUTER, source=source, command=command)]
+    now = service.value
     if now is None or now.status != "ACTIVE":
-        return left_alone(what, "there is no such active service", source=source)
+        return [left_alone(what, "there is no such active service", source=source)]
+    if isinstance(scaling, Unknown):
+        blind = [stopping(now, UNTOLD, stop, cluster=evidence.stack.cluster)] if now.desired else []
+        untold = _untold(
+            f"autoscaling of {what} is not suspended", scaling, ROUTER, source=source, command=command
+        )
+        return [*blind, untold]
+    return [_halting(evidence, now, scaling.value, stop)]
+
+
+def _halting(evidence: Evidence, now: Service, limits: Scaling | None, stop: Stop) -> Action | Finding:
+    """Return what stops the service, of which all is known: anew, or what is left of a stop that knows how it was."""
     former, halted = evidence.stopped_by(), limits is None or limits == limits.halted
     if not now.desired and halted and (former is None or not (now.running or now.pending)):
-        return _stopped(f"{what} is stopped already: {counted(now)}")
+        return _stopped(f"service {now.name} is stopped already: {counted(now)}")
     anew = stopping(now, limits, stop, cluster=evidence.stack.cluster)
     if former is None:
         return anew
     if service_stands(former, now, limits, back=False)[0] is State.PARTLY:
         return former  # a stop is under way, or was interrupted: it knows how it was
-    if not now.desired:  # it is stopped still, and somebody has changed autoscaling alone
+    if (
+        not now.desired
+    ):  # it is stopped still, and somebody has changed autoscaling alone, or nobody could tell of it
         return replace(former, before={**former.before, "scaling": anew.before["scaling"]})
     return anew
 
@@ -166,7 +194,7 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
-    outlook=diagnose,
+    outlook=outlook,
     pace=Pace(workers=_ALL, failures=_ALL),
     urgent=True,
 )

@@ -15,6 +15,7 @@ __all__ = [
     "DISABLED",
     "ENABLED",
     "STOP",
+    "UNTOLD",
     "before_of",
     "by_hand",
     "counted",
@@ -26,6 +27,8 @@ __all__ = [
 
 DISABLE, STOP = "disable rule", "stop service"
 """The verbs."""
+UNTOLD = "untold"
+"""Of autoscaling that nobody could tell of when its service was stopped: it was left as it was, and is."""
 ENABLED, DISABLED = "ENABLED", "DISABLED"
 """EventBridge's words; it has a third one, for rules that see CloudTrail's management events too."""
 
@@ -36,9 +39,10 @@ def going_back(action: Action) -> bool:
 
 
 def before_of(action: Action) -> ServiceBefore:
-    """Return how the service was when its action was made."""
-    scaling: Mapping[str, Any] | None = action.before["scaling"]
-    return ServiceBefore(desired=action.before["desired"], scaling=Scaling(**scaling) if scaling else None)
+    """Return how the service was when its action was made; of untold autoscaling nothing is to be restored."""
+    scaling: Mapping[str, Any] | str | None = action.before["scaling"]
+    limits = Scaling(**scaling) if isinstance(scaling, Mapping) else None
+    return ServiceBefore(desired=action.before["desired"], scaling=limits)
 
 
 def rule_stands(action: Action, now: str | None, *, back: bool) -> tuple[State, str]:

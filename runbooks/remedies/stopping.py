@@ -17,6 +17,7 @@ from runbooks.remedies.halted import (
     DISABLED,
     ENABLED,
     STOP,
+    UNTOLD,
     before_of,
     counted,
     going_back,
@@ -53,17 +54,17 @@ def disabling(rule: Rule, stop: Stop) -> Action:
     )
 
 
-def stopping(service: Service, scaling: Scaling | None, stop: Stop, *, cluster: str) -> Action:
+def stopping(service: Service, scaling: Scaling | str | None, stop: Stop, *, cluster: str) -> Action:
     """Return the action that stops a cluster's service, of which `scaling` is what autoscaling may do to it; its id is the caller's.
 
-    To resume by the tags alone, give the service with the `desired` count that they tell, their scaling and their stop.
+    UNTOLD where nobody can tell: then the service is stopped all the same, and autoscaling left as it is. To resume by the tags alone, give the service with the `desired` count that they tell, their scaling and their stop.
     """
     before = {
         "cluster": cluster,
         "service": service.name,
         "arn": service.arn,
         "desired": service.desired,
-        "scaling": asdict(scaling) if scaling else None,
+        "scaling": asdict(scaling) if isinstance(scaling, Scaling) else scaling,
     }
     return Action(
         id="",
@@ -89,8 +90,7 @@ class DisableRule:
         """Look at its state, and where that is as before, at its tags."""
         now = self._state(action)
         state, told = rule_stands(action, now, back=going_back(action))
-        if state is State.BEFORE:
-            state, told = self._tagging.cleared(action, told)
+        state, told = _by_tags(self._tagging, action, state, told)
         return Observation(state=state, reason=told, evidence={"state": now})
 
     def in_use(self, action: Action) -> str | None:
@@ -149,8 +149,7 @@ class StopService:
         except Missing as error:
             return Observation(state=State.CHANGED, reason=str(error))
         state, told = service_stands(action, service, now, back=going_back(action))
-        if state is State.BEFORE:
-            state, told = self._tagging.cleared(action, told)
+        state, told = _by_tags(self._tagging, action, state, told)
         evidence = {"desired": service.desired, "running": service.running, "scaling": now and asdict(now)}
         return Observation(state=state, reason=told, evidence=evidence)
 
@@ -161,7 +160,7 @@ class StopService:
     def apply(self, action: Action) -> None:
         """Keep how it was as tags, suspend autoscaling, let no task run, and wait until none does.
 
-        Where autoscaling cannot be suspended, no task runs all the same; that is raised at the end.
+        Where autoscaling cannot be told or suspended, no task runs all the same; that is raised at the end.
         """
         service, now = self._planned(action, back=False)
         suspended = now is None or now == now.halted
@@ -172,6 +171,11 @@ class StopService:
         if service.desired:
             self._set_desired(action, 0)
         self._watch_down(action)
+        if action.before["scaling"] == UNTOLD:
+            raise ArrakisError(
+                "no task runs, but what autoscaling may do could not be told, and it can start some",
+                hint="`emergency-stop --only router` again suspends it, once that can be told",
+            )
         if trouble:
             raise ArrakisError(
                 f"no task runs, but autoscaling is not suspended and can start some: {trouble}",
@@ -266,6 +270,8 @@ class StopService:
 
     def _look(self, action: Action) -> tuple[Service, Scaling | None]:
         named = {name: action.before[name] for name in ("cluster", "service")}
+        if action.before["scaling"] == UNTOLD:
+            return self._service(action), None
         return self._service(action), read_scaling(self._gate.read.aws, **named)
 
     def _service(self, action: Action) -> Service:
@@ -277,6 +283,15 @@ class StopService:
 
     def _tell(self, action: Action, what: str) -> None:
         self._gate.tell(f"  {action.resource.id}: {what}")
+
+
+def _by_tags(tagging: Tagging, action: Action, state: State, told: str) -> tuple[State, str]:
+    """How something stands, by its tags too: they may not be gone yet, or be those of a later stop, which is not taken back here."""
+    if state is State.BEFORE:
+        return tagging.cleared(action, told)
+    if state is not State.CHANGED and going_back(action) and (overtaken := tagging.overtaken(action)):
+        return State.CHANGED, overtaken
+    return state, told
 
 
 def _told_of(stop: Stop) -> dict[str, str]:

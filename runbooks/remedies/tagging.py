@@ -1,6 +1,7 @@
 """The two tags of an emergency stop put on what it stops, and taken away again. A stop never fails for want of them."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from diagnostics.scaling import read_tags
 from runbooks.engine.gate import Gate
@@ -22,9 +23,10 @@ class Tagging:
         """Write how it was. Those of an earlier stop that is `in_force` stay: they hold how it truly was. Never raises."""
         try:
             there = self._read(action)
-            if there is None or (there.stop.id != kept.stop.id and not in_force):
+            mine = there is not None and there.stop.id == kept.stop.id
+            if there is None or (there.before != kept.before if mine else not in_force):
                 self._write(action, encode(kept))
-            elif there.stop.id != kept.stop.id:
+            elif not mine:
                 self._tell(action, f"the tags of stop {there.stop.id} stay: they hold how it was before that")
         except ArrakisError as error:
             self._tell(action, f"how it was is not kept as tags: {error}")
@@ -38,6 +40,18 @@ class Tagging:
         if there and there.stop.id == action.before["stop"]:
             return State.PARTLY, f"{told}, but the tags of stop {there.stop.id} are on it"
         return State.BEFORE, told
+
+    def overtaken(self, action: Action) -> str | None:
+        """Say which later stop has stopped it since; None where none has, or the tags cannot be read."""
+        try:
+            there = self._read(action)
+        except ArrakisError:
+            return None
+        if there is None or there.stop.at <= datetime.fromisoformat(action.before["at"]):
+            return None
+        return (
+            f"{there.stop.by} stopped it again since, with {there.stop.id}: `emergency-resume` brings it back"
+        )
 
     def forget(self, action: Action) -> None:
         """Take this stop's tags away. Those that cannot be read are left; raises ArrakisError where AWS keeps them."""

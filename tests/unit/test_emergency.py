@@ -60,6 +60,8 @@ SERVICE_TAGS = Known(Kept(stop=FIRST, before=ServiceBefore(desired=2, scaling=WA
 Seen = Mapping[str, Any]
 CHOICES = [{CLEANUP}, {ROUTER}, {SANDBOXES}, {ROUTER, SANDBOXES}, set(PARTS)]
 
+STAGING = Environment(name="staging", database_url="", redis_url="", nats_url="")
+
 
 def evidence(*changes: Seen) -> Evidence:
     """Return a world where all runs and no stop is raised, but for these changes."""
@@ -154,7 +156,8 @@ SERVICES: dict[str, tuple[Seen, bool, str]] = {
     "draining": ({"service": Known(replace(SERVICE, status="DRAINING"))}, False, "there is no such active service"),
     "missing": ({"service": Known(None), "service_kept": Known(None)}, False, "there is no such active service"),
     "unknown": ({"service": LATE, "service_kept": LATE}, False, BY_HAND),
-    "autoscaling unknown": ({"scaling": LATE}, False, BY_HAND),
+    "autoscaling unknown": ({"scaling": LATE}, True, BY_HAND),
+    "stopped, autoscaling unknown": ({"service": Known(STILL), "scaling": LATE}, False, BY_HAND),
     "all of it unknown": ({"service": LATE, "service_kept": LATE, "scaling": LATE}, False, BY_HAND),
 }  # fmt: skip
 ROWS: dict[str, tuple[Seen, bool, str]] = {
@@ -461,13 +464,13 @@ def test_eighty_columns_hold_it_and_a_command_stays_on_one_line() -> None:
     made = plan(len(actions), runbook="emergency-stop", actions=actions, findings=tuple(left))
     found = Diagnosis(
         runbook=emergency_stop.RUNBOOK,
-        environment=Environment(name="staging", database_url="", redis_url="", nats_url=""),
+        environment=STAGING,
         findings=(*emergency_stop.diagnose(world), *left),
         plan=made,
     )
     results = (Result(action=actions[0], phase=Phase.FAILED, reason="no answer"),)
     outcome = Outcome(run="run-1", plan=made, results=results, left=tuple(left))
-    shown = [diagnosis(found, colour=False, width=80), applied(outcome, lab=False, base="invoke", width=80)]
+    shown = [diagnosis(found, colour=False, width=80), applied(outcome, environment=STAGING, width=80)]
     text = "\n".join(shown)
     for line in text.splitlines():
         assert len(line) <= 80 or line.strip().startswith(("aws ", "psql ", "by hand: aws "))
@@ -485,7 +488,7 @@ def test_what_was_left_alone_makes_it_a_part(settled: bool, left: list[str], cod
     alone = tuple(left_alone(each, "cannot tell") for each in left)
     outcome = Outcome(run="run-1", plan=plan(1), results=(result,), left=alone)
     assert outcome.exit == code
-    assert ("1 left alone" in applied(outcome, lab=False, base="invoke")) == bool(left)
+    assert ("1 left alone" in applied(outcome, environment=STAGING)) == bool(left)
 
 
 @pytest.mark.parametrize("orphaned", [False, True])
