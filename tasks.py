@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runbooks.engine.environment import Environment
     from runbooks.engine.model import Runbook
     from runbooks.engine.operate import Operator
+    from runbooks.paging import Desk
 
 ROOT = Path(__file__).resolve().parent
 LAB_HOME = Path(os.environ.get("RUNBOOKS_LAB", ROOT / ".lab"))
@@ -44,7 +45,9 @@ _HELP = {
     "probe": "create and drop a schema for real, and time it (asks first)",
     "keep": "how long audit rows are kept: hours, days or weeks, such as 90d",
     "archive": "a folder, or s3://bucket/prefix: what is trimmed goes there at first, and can be put back",
-    "incident": "the incident to lay out; another one starts the lab afresh",
+    "incident": "put what comes of it on this PagerDuty incident's timeline: its id, or its page's address",
+    "acknowledge": "acknowledge the incident once all is applied and verified",
+    "resolve_when_healthy": "resolve it once all is applied and verified, and one more look finds everything healthy",
     "only": "part of it alone, with commas between (see the task's own text)",
     "owner": "what is of this owner alone",
     "older_than": "what has been over for so long, such as 2d",
@@ -65,7 +68,19 @@ def _help(*names: str) -> dict[str, str]:
 @task(
     name="rb-sb-001",
     auto_shortflags=False,
-    help=_help("env", "apply", "via", "json", "max_targets", "timeout", "yes", "report"),
+    help=_help(
+        "env",
+        "apply",
+        "via",
+        "json",
+        "max_targets",
+        "timeout",
+        "yes",
+        "report",
+        "incident",
+        "acknowledge",
+        "resolve_when_healthy",
+    ),
 )
 def rb_sb_001(
     c: Context,
@@ -77,9 +92,21 @@ def rb_sb_001(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """Too many sandboxes: say why and whose; propose to clean up those that are over."""
-    session = Session("rb-sb-001", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "rb-sb-001",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     session.diagnose(
         lambda: _runbooks()["rb-sb-001"],
         apply=apply,
@@ -93,7 +120,20 @@ def rb_sb_001(
     name="rb-sb-002",
     auto_shortflags=False,
     iterable=["drop_object"],
-    help=_help("env", "apply", "via", "drop_object", "json", "max_targets", "timeout", "yes", "report"),
+    help=_help(
+        "env",
+        "apply",
+        "via",
+        "drop_object",
+        "json",
+        "max_targets",
+        "timeout",
+        "yes",
+        "report",
+        "incident",
+        "acknowledge",
+        "resolve_when_healthy",
+    ),
 )
 def rb_sb_002(
     c: Context,
@@ -106,9 +146,21 @@ def rb_sb_002(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """Clean-ups fail: say which, at which step and why; propose to try them again."""
-    session = Session("rb-sb-002", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "rb-sb-002",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     session.diagnose(
         lambda: _runbooks()["rb-sb-002"],
         apply=apply,
@@ -121,7 +173,19 @@ def rb_sb_002(
 @task(
     name="rb-sb-003",
     auto_shortflags=False,
-    help=_help("env", "apply", "drop", "json", "max_targets", "timeout", "yes", "report"),
+    help=_help(
+        "env",
+        "apply",
+        "drop",
+        "json",
+        "max_targets",
+        "timeout",
+        "yes",
+        "report",
+        "incident",
+        "acknowledge",
+        "resolve_when_healthy",
+    ),
 )
 def rb_sb_003(
     c: Context,
@@ -133,9 +197,21 @@ def rb_sb_003(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """Find orphaned schemas and keys; propose to put them into quarantine."""
-    session = Session("rb-sb-003", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "rb-sb-003",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     session.diagnose(
         lambda: _runbooks()["rb-sb-003"],
         apply=apply,
@@ -149,7 +225,19 @@ def rb_sb_003(
     name="rb-sb-004",
     auto_shortflags=False,
     help=_help(
-        "guild", "sandbox", "canary", "env", "apply", "json", "max_targets", "timeout", "yes", "report"
+        "guild",
+        "sandbox",
+        "canary",
+        "env",
+        "apply",
+        "json",
+        "max_targets",
+        "timeout",
+        "yes",
+        "report",
+        "incident",
+        "acknowledge",
+        "resolve_when_healthy",
     ),
 )
 def rb_sb_004(
@@ -164,9 +252,21 @@ def rb_sb_004(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """Events do not reach sandboxes: say where they are lost; propose to mend routes, streams or the router."""
-    session = Session("rb-sb-004", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "rb-sb-004",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     session.diagnose(
         lambda: _runbooks()["rb-sb-004"],
         apply=apply,
@@ -181,7 +281,19 @@ def rb_sb_004(
 @task(
     name="rb-sb-005",
     auto_shortflags=False,
-    help=_help("probe", "env", "apply", "json", "max_targets", "timeout", "yes", "report"),
+    help=_help(
+        "probe",
+        "env",
+        "apply",
+        "json",
+        "max_targets",
+        "timeout",
+        "yes",
+        "report",
+        "incident",
+        "acknowledge",
+        "resolve_when_healthy",
+    ),
 )
 def rb_sb_005(
     c: Context,
@@ -193,9 +305,21 @@ def rb_sb_005(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """Schemas cannot be created: say whether connections, disk, rights or the migration; propose what mends it."""
-    session = Session("rb-sb-005", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "rb-sb-005",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     session.diagnose(
         lambda: _runbooks()["rb-sb-005"], apply=apply, yes=yes, max_targets=max_targets, trial=probe
     )
@@ -204,7 +328,19 @@ def rb_sb_005(
 @task(
     name="rb-sb-006",
     auto_shortflags=False,
-    help=_help("sandbox", "env", "apply", "json", "max_targets", "timeout", "yes", "report"),
+    help=_help(
+        "sandbox",
+        "env",
+        "apply",
+        "json",
+        "max_targets",
+        "timeout",
+        "yes",
+        "report",
+        "incident",
+        "acknowledge",
+        "resolve_when_healthy",
+    ),
 )
 def rb_sb_006(
     c: Context,
@@ -216,9 +352,21 @@ def rb_sb_006(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """`gaib sandbox status` is slow: say which step and why; propose indexes, statistics, or ending a blocker."""
-    session = Session("rb-sb-006", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "rb-sb-006",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     session.diagnose(
         lambda: _runbooks()["rb-sb-006"],
         apply=apply,
@@ -231,7 +379,9 @@ def rb_sb_006(
 @task(
     name="database-maintenance",
     auto_shortflags=False,
-    help=_help("keep", "archive", "env", "apply", "json", "max_targets", "timeout", "yes", "report"),
+    help=_help(
+        "keep", "archive", "env", "apply", "json", "max_targets", "timeout", "yes", "report", "incident"
+    ),
 )
 def database_maintenance(
     c: Context,
@@ -244,9 +394,12 @@ def database_maintenance(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
 ) -> None:
     """Monthly: trim the audit log of what is old, and vacuum the control tables."""
-    session = Session("database-maintenance", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "database-maintenance", env=env, json=json, timeout=timeout, report=report, incident=incident
+    )
     session.diagnose(
         lambda: _runbooks()["database-maintenance"],
         apply=apply,
@@ -263,7 +416,7 @@ def database_maintenance(
 @task(
     name="emergency-stop",
     auto_shortflags=False,
-    help=_help("only", "reason", "env", "json", "timeout", "yes", "report"),
+    help=_help("only", "reason", "env", "json", "timeout", "yes", "report", "incident"),
 )
 def emergency_stop(
     c: Context,
@@ -274,9 +427,10 @@ def emergency_stop(
     timeout: str = "3",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
 ) -> None:
     """STOP clean-ups, the EventRouter and all sandboxes, once confirmed; emergency-resume takes it back."""
-    session = Session("emergency-stop", env=env, json=json, timeout=timeout, report=report)
+    session = Session("emergency-stop", env=env, json=json, timeout=timeout, report=report, incident=incident)
     session.diagnose(
         lambda: _runbooks()["emergency-stop"],
         apply=True,
@@ -289,7 +443,7 @@ def emergency_stop(
 @task(
     name="emergency-resume",
     auto_shortflags=False,
-    help=_help("only", "env", "json", "timeout", "yes", "report"),
+    help=_help("only", "env", "json", "timeout", "yes", "report", "incident"),
 )
 def emergency_resume(
     c: Context,
@@ -299,9 +453,12 @@ def emergency_resume(
     timeout: str = "3",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
 ) -> None:
     """Take an emergency stop back, once confirmed: all as it was, but for what somebody changed since."""
-    session = Session("emergency-resume", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "emergency-resume", env=env, json=json, timeout=timeout, report=report, incident=incident
+    )
     session.diagnose(
         lambda: _runbooks()["emergency-resume"],
         apply=True,
@@ -328,7 +485,7 @@ def emergency_status(
         **_help("only", "owner", "older_than", "limit", "distributed", "watch"),
         **_help("env", "apply", "json", "max_targets"),
         "except": _HELP["except_"],
-        **_help("timeout", "yes", "report"),
+        **_help("timeout", "yes", "report", "incident"),
     },
 )
 def mass_cleanup(
@@ -347,6 +504,7 @@ def mass_cleanup(
     timeout: str = "30",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
 ) -> None:
     """Plan to take away, by the thousand, what is over: expired, stuck; and to put remains and orphans into quarantine."""
 
@@ -367,7 +525,7 @@ def mass_cleanup(
             lambda operator: _latest(operator) if watch in (True, "") else watch
         )
         return
-    session = Session("mass-cleanup", env=env, json=json, timeout=timeout, report=report)
+    session = Session("mass-cleanup", env=env, json=json, timeout=timeout, report=report, incident=incident)
     session.diagnose(
         lambda: _runbooks()["mass-cleanup"],
         apply=apply,
@@ -379,9 +537,58 @@ def mass_cleanup(
 
 
 @task(
+    auto_shortflags=False,
+    help={
+        "incident": "a PagerDuty incident: its id, or its page's address",
+        "alarm": "a CloudWatch alarm's name, where there is no incident",
+        **_help("env", "json", "timeout"),
+    },
+)
+def triage(
+    c: Context,
+    incident: str = "",
+    alarm: str = "",
+    env: str = "",
+    json: bool = False,
+    timeout: str = "10",
+) -> None:
+    """From a PagerDuty incident, or an alarm, to its diagnosis; changes nothing but the incident's timeline."""
+    _desk("triage", env, json, timeout).triage(incident, alarm)
+
+
+@task(name="pagerduty-flush", auto_shortflags=False, help=_help("env", "json", "timeout"))
+def pagerduty_flush(c: Context, env: str = "", json: bool = False, timeout: str = "10") -> None:
+    """Send what waits on this host for PagerDuty's timelines."""
+    _desk("pagerduty-flush", env, json, timeout).flush()
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "host": "the address to serve on",
+        "port": "the port to serve on",
+        "limit": "how many deliveries may wait before more are refused",
+        **_help("env", "timeout"),
+    },
+)
+def webhook(
+    c: Context,
+    host: str = "127.0.0.1",
+    port: str = "8080",
+    limit: str = "1000",
+    env: str = "",
+    timeout: str = "10",
+) -> None:
+    """Serve PagerDuty's webhooks and buttons, and alarms from SNS and EventBridge. It diagnoses, and applies nothing."""
+    _desk("webhook", env, False, timeout).serve(
+        host, number("--port", port) or 8080, number("--limit", limit) or 1000
+    )
+
+
+@task(
     name="purge-quarantine",
     auto_shortflags=False,
-    help=_help("env", "apply", "json", "max_targets", "timeout", "report"),
+    help=_help("env", "apply", "json", "max_targets", "timeout", "report", "incident"),
 )
 def purge_quarantine(
     c: Context,
@@ -391,9 +598,12 @@ def purge_quarantine(
     max_targets: str = "",
     timeout: str = "10",
     report: str = "",
+    incident: str = "",
 ) -> None:
     """Plan to delete for good what has been in quarantine over 72 hours."""
-    session = Session("purge-quarantine", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "purge-quarantine", env=env, json=json, timeout=timeout, report=report, incident=incident
+    )
     session.diagnose(lambda: _runbooks()["purge-quarantine"], apply=apply, yes=False, max_targets=max_targets)
 
 
@@ -402,7 +612,18 @@ def purge_quarantine(
     auto_shortflags=False,
     help={
         "plan": "the plan's id",
-        **_help("distributed", "env", "json", "max_targets", "timeout", "yes", "report"),
+        **_help(
+            "distributed",
+            "env",
+            "json",
+            "max_targets",
+            "timeout",
+            "yes",
+            "report",
+            "incident",
+            "acknowledge",
+            "resolve_when_healthy",
+        ),
     },
 )
 def apply_plan(
@@ -415,6 +636,9 @@ def apply_plan(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """Apply a saved plan exactly, once."""
 
@@ -428,7 +652,16 @@ def apply_plan(
         limit, runbook = number("--max-targets", max_targets), _runbooks()[saved.runbook]
         return coordinator.start(saved, runbook, ask=asking(yes), max_targets=limit), runbook
 
-    session = Session("apply", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "apply",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     if distributed:
         session.hand_over(hand_over)
     else:
@@ -437,7 +670,20 @@ def apply_plan(
 
 @task(
     auto_shortflags=False,
-    help={"run": "the run's id", **_help("alone", "env", "json", "timeout", "yes", "report")},
+    help={
+        "run": "the run's id",
+        **_help(
+            "alone",
+            "env",
+            "json",
+            "timeout",
+            "yes",
+            "report",
+            "incident",
+            "acknowledge",
+            "resolve_when_healthy",
+        ),
+    },
 )
 def resume(
     c: Context,
@@ -448,13 +694,28 @@ def resume(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
+    acknowledge: bool = False,
+    resolve_when_healthy: bool = False,
 ) -> None:
     """Take up an interrupted run where it stopped; what was on the work queue goes there again."""
-    session = Session("resume", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "resume",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        acknowledge=acknowledge,
+        resolve=resolve_when_healthy,
+    )
     session.resume(run, _runbooks, yes=yes, alone=alone)
 
 
-@task(auto_shortflags=False, help={"run": "the run's id", **_help("env", "json", "timeout", "yes", "report")})
+@task(
+    auto_shortflags=False,
+    help={"run": "the run's id", **_help("env", "json", "timeout", "yes", "report", "incident")},
+)
 def undo(
     c: Context,
     run: str,
@@ -463,9 +724,10 @@ def undo(
     timeout: str = "10",
     yes: bool = False,
     report: str = "",
+    incident: str = "",
 ) -> None:
     """Give back what a run took away."""
-    session = Session("undo", env=env, json=json, timeout=timeout, report=report)
+    session = Session("undo", env=env, json=json, timeout=timeout, report=report, incident=incident)
     session.change(lambda operator: operator.undo(run, _runbooks(), ask=asking(yes)))
 
 
@@ -552,7 +814,7 @@ def publish_metrics(c: Context, env: str = "", timeout: str = "30") -> None:
     Session("publish-metrics", env=env, json=False, timeout=timeout).job(job)
 
 
-@task(auto_shortflags=False, help=_help("incident"))
+@task(auto_shortflags=False, help={"incident": "the incident to lay out; another one starts the lab afresh"})
 def lab(c: Context, incident: str = "") -> None:
     """Start the lab, real servers with an incident, and point the tasks that follow at it."""
 
@@ -656,6 +918,12 @@ def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *spread, *chosen, *args.split()])
 
 
+def _desk(name: str, env: str, json: bool, timeout: str) -> "Desk":
+    from runbooks.paging import Desk
+
+    return Desk(name, env=env, json=json, timeout=timeout)
+
+
 def _latest(operator: "Operator") -> str:
     from runbooks.engine.standing import latest_run
 
@@ -669,23 +937,9 @@ def _parts() -> tuple[str, ...]:
 
 
 def _runbooks() -> "dict[str, Runbook]":
-    from runbooks import (
-        database_maintenance,
-        emergency_resume,
-        emergency_stop,
-        mass_cleanup,
-        purge_quarantine,
-        rb_sb_001,
-        rb_sb_002,
-        rb_sb_003,
-        rb_sb_004,
-        rb_sb_005,
-        rb_sb_006,
-    )
+    from runbooks.catalogue import RUNBOOKS
 
-    pages = (rb_sb_001, rb_sb_002, rb_sb_003, rb_sb_004, rb_sb_005, rb_sb_006)
-    others = (purge_quarantine, database_maintenance, emergency_stop, emergency_resume, mass_cleanup)
-    return {each.RUNBOOK.name: each.RUNBOOK for each in (*pages, *others)}
+    return RUNBOOKS
 
 
 _TASKS = (
@@ -701,6 +955,9 @@ _TASKS = (
     emergency_status,
     mass_cleanup,
     purge_quarantine,
+    triage,
+    pagerduty_flush,
+    webhook,
     apply_plan,
     resume,
     undo,

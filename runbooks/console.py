@@ -10,26 +10,39 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit as Stop
 
-from runbooks.options import number
+from runbooks.options import incident, number
 
 if TYPE_CHECKING:
     from runbooks.engine.distributed import Coordinator
     from runbooks.engine.environment import Environment
     from runbooks.engine.model import Plan, Runbook
     from runbooks.engine.operate import Operator
+    from runbooks.pagerduty.reporter import Reporter
     from runbooks.reports.meter import Meter
 
-__all__ = ["Session", "asking", "calmly", "note"]
-
-_ENVIRONMENTS = Path(__file__).resolve().parent.parent / "environments"
+__all__ = ["Session", "asking", "calmly", "colour", "note", "width"]
 
 
 class Session:
     """One call of a task: the target, where output goes, and how it ends."""
 
-    def __init__(self, name: str, *, env: str, json: bool, timeout: str = "10", report: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        env: str,
+        json: bool,
+        timeout: str = "10",
+        report: str = "",
+        incident: str = "",
+        acknowledge: bool = False,
+        resolve: bool = False,
+    ) -> None:
         self.name, self.env, self.json, self.timeout, self.report = name, env, json, timeout, report
+        self.incident, self.acknowledge, self.resolving = incident, acknowledge, resolve
         self.environment: Environment | None = None
+        self._operating: Operator | None = None
+        self._reporter: Reporter | None = None
         self._meter: Meter | None = None
 
     def diagnose(
@@ -56,9 +69,11 @@ class Session:
             operator, procedure = self._operator(), runbook()
             tried = asking(yes) if trial else None
             found = operator.diagnose(procedure, about=asked, trial=tried, **wanted)
-            text = terminal.diagnosis(found, colour=not self.json and _colour(), width=_width())
+            text = terminal.diagnosis(found, colour=not self.json and colour(), width=width())
+            if self._reporter:
+                self._reporter.diagnosed(found)
             if not apply or found.plan is None:
-                self._print(text, document.diagnosed(found))
+                self.show(text, document.diagnosed(found))
                 return int(found.exit)
             print(text, file=sys.stderr if self.json else sys.stdout)
             plan, ask = found.plan, asking(yes)
@@ -69,11 +84,11 @@ class Session:
                 )
             return self._finish(operator.apply(plan, procedure, ask=ask, max_targets=limit))
 
-        self._run(work)
+        self.run(work)
 
     def change(self, change: "Callable[[Operator], Any]") -> None:
         """Do something that changes the target, and print what became of it."""
-        self._run(lambda: self._finish(change(self._operator())))
+        self.run(lambda: self._finish(change(self._operator())))
 
     def hand_over(self, begin: "Callable[[Operator, Coordinator], tuple[str, Runbook]]") -> None:
         """Have a run handed over to workers, follow it, and print what became of it. `begin` returns the run and its runbook."""
@@ -82,7 +97,7 @@ class Session:
             operator = self._operator()
             return self._hand_over(operator, lambda coordinator: begin(operator, coordinator))
 
-        self._run(work)
+        self.run(work)
 
     def resume(
         self, run: str, runbooks: "Callable[[], dict[str, Runbook]]", *, yes: bool, alone: bool
@@ -100,7 +115,7 @@ class Session:
             runbook = known[plan_of(past).runbook]
             return self._hand_over(operator, lambda boss: (boss.resume(run, known, ask=ask), runbook))
 
-        self._run(work)
+        self.run(work)
 
     def follow(self, run: "Callable[[Operator], str]") -> None:
         """Follow a run until it is over, or Ctrl-C."""
@@ -109,7 +124,7 @@ class Session:
             operator = self._operator()
             return self._follow(operator, run(operator))
 
-        self._run(work)
+        self.run(work)
 
     def look(self, look: "Callable[[Operator], tuple[str, Any]]") -> None:
         """Print something of the journal."""
@@ -119,11 +134,11 @@ class Session:
             print(jsonlib.dumps(data, indent=1) if self.json else text)
             return 0
 
-        self._run(work)
+        self.run(work)
 
     def job(self, job: "Callable[[Callable[[], Environment], str, float], int]") -> None:
         """Run a scheduled job, which does its own talking: it is given how to get the target, its name, a time-out in s."""
-        self._run(lambda: int(job(self._resolved, self.named, self._seconds())))
+        self.run(lambda: int(job(self._resolved, self.named, self.seconds())))
 
     @property
     def named(self) -> str:
@@ -134,25 +149,42 @@ class Session:
         from runbooks.engine.operate import Operator
         from runbooks.reports.meter import Meter
 
-        self._meter = Meter(note)
-        return Operator(
-            self._resolved(), timeout=self._seconds(), progress=self._meter, tell=self._meter.tell
-        )
+        self._meter, incident = Meter(note), self._incident()
+        environment = self._resolved()
+        if incident:
+            from runbooks.pagerduty.reporter import Reporter
 
-    def _seconds(self) -> int:
+            self._reporter = Reporter(incident, environment, tell=note)
+        self._operating = Operator(
+            environment, timeout=self.seconds(), progress=self._meter, tell=self._meter.tell
+        )
+        return self._operating
+
+    def _incident(self) -> str:
+        """Return the incident that is to be told. Raises ArrakisError for a malformed one, or a status without one."""
+        from sandbox.errors import ArrakisError
+
+        if (self.acknowledge or self.resolving) and not self.incident:
+            option = "--acknowledge" if self.acknowledge else "--resolve-when-healthy"
+            raise ArrakisError(f"{option} needs an incident", hint="say --incident Q1ABC23DEF")
+        return incident(self.incident)
+
+    def seconds(self) -> int:
+        """Return what a diagnosis and each call may take, in seconds. Raises ArrakisError for what is no number."""
         return number("--timeout", self.timeout) or 10
 
     def _resolved(self) -> "Environment":
-        from runbooks.engine.environment import resolve
+        from runbooks.engine.environment import FOLDER, resolve, state_folder
 
-        self.environment = resolve(self.env or None, os.environ, _ENVIRONMENTS, _state_dir())
+        state = state_folder(os.environ)
+        self.environment = resolve(self.env or None, os.environ, FOLDER, state)
         return self.environment
 
     def _hand_over(self, operator: "Operator", begin: "Callable[[Coordinator], tuple[str, Runbook]]") -> int:
         from runbooks.engine.distributed import Coordinator, work_queue
         from runbooks.engine.environment import command
 
-        coordinator = Coordinator(operator, work_queue(operator.environment, timeout=self._seconds()))
+        coordinator = Coordinator(operator, work_queue(operator.environment, timeout=self.seconds()))
         run, runbook = begin(coordinator)
         base = command(operator.environment)
         note(f"Workers, on as many hosts as you like:  {base} cleanup-worker")
@@ -165,12 +197,11 @@ class Session:
         from runbooks.engine.following import watch
         from runbooks.reports.following import follow
 
-        queue = work_queue(operator.environment, timeout=self._seconds())
+        queue = work_queue(operator.environment, timeout=self.seconds())
         said = print if self.json and self.name == "watch" else note
         return int(follow(watch(operator.sql, queue, run), as_json=said is print, say=said))
 
     def _finish(self, outcome: Any) -> int:
-        from runbooks.engine.environment import command
         from runbooks.reports import document, terminal
 
         assert self.environment is not None
@@ -178,15 +209,32 @@ class Session:
             self._meter.close()
         text = terminal.applied(
             outcome,
-            lab=self.environment.lab,
-            base=command(self.environment),
-            colour=not self.json and _colour(),
-            width=_width(),
+            environment=self.environment,
+            colour=not self.json and colour(),
+            width=width(),
         )
-        self._print(text, document.applied(outcome))
+        self.show(text, document.applied(outcome))
+        self._report(outcome)
         return int(outcome.exit)
 
-    def _print(self, text: str, data: Any) -> None:
+    def _report(self, outcome: Any) -> None:
+        """Tell the incident, if one was named, and change its status, if that was asked for."""
+        if self._reporter is None or self._operating is None:
+            return
+        self._reporter.applied(outcome)
+        if self.acknowledge or self.resolving:
+            from runbooks.catalogue import RUNBOOKS
+
+            operator, runbook = self._operating, RUNBOOKS[outcome.plan.runbook]
+            self._reporter.settle(
+                outcome,
+                acknowledge=self.acknowledge,
+                resolve=self.resolving,
+                look=lambda: operator.diagnose(runbook),
+            )
+
+    def show(self, text: str, data: Any) -> None:
+        """Print the answer, as text or as the one document, and write the report that was asked for."""
         print(jsonlib.dumps(data, indent=1) if self.json else text)
         if self.report:
             from runbooks.reports import markdown
@@ -196,15 +244,26 @@ class Session:
             except OSError as error:
                 note(f"the report cannot be written to {self.report}: {error.strerror}")
 
-    def _run(self, work: Callable[[], int]) -> None:
+    def run(self, work: Callable[[], int]) -> None:
+        """Do it, and exit with its code; whatever goes wrong is one line, and told to the incident that was named."""
         from runbooks.reports import document
+        from sandbox.errors import ArrakisError
 
         def closing() -> int:
             try:
                 return work()
+            except ArrakisError as error:
+                if self._reporter:
+                    self._reporter.failed(self.name, error)
+                raise
+            except KeyboardInterrupt:
+                self._reporter = None  # what it has to tell waits on disk
+                raise
             finally:
                 if self._meter:
                     self._meter.close()
+                if self._reporter:
+                    self._reporter.send()
 
         def failed(error: Any) -> None:
             if self.json:
@@ -237,9 +296,10 @@ def calmly(work: Callable[[], int | None], *, failed: Callable[[Any], None] = la
 
 def _surprise(error: Exception) -> Any:
     """A fault of ours: keep the traceback for whoever mends it, and say where it is."""
+    from runbooks.engine.environment import state_folder
     from sandbox.errors import ArrakisError
 
-    log = _state_dir() / "debug.log"
+    log = state_folder(os.environ) / "debug.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
@@ -282,22 +342,16 @@ def asking(yes: bool) -> "Callable[[Environment, Plan, str], None]":
     return ask
 
 
-def _state_dir() -> Path:
-    if named := os.environ.get("RUNBOOKS_STATE_DIR"):
-        return Path(named)
-    from platformdirs import user_state_path
-
-    return user_state_path("arrakis-runbooks")
-
-
 def note(text: str) -> None:
     """Print a line for the operator on stderr, so that stdout holds the answer alone."""
     print(text, file=sys.stderr, flush=True)
 
 
-def _width() -> int:
+def width() -> int:
+    """Return the terminal's columns; a pipe has no end of them."""
     return os.get_terminal_size().columns if sys.stdout.isatty() else 1_000
 
 
-def _colour() -> bool:
+def colour() -> bool:
+    """Whether colour is wanted."""
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -4,11 +4,13 @@ import re
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["choice", "choices", "duration", "number", "one_way"]
+__all__ = ["choice", "choices", "duration", "incident", "number", "one_way"]
 
 _DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _CENTURY = timedelta(days=36_525)
+_INCIDENT = re.compile(r"[A-Z0-9]{1,40}")
+_PAGE = re.compile(rf"https://[a-z0-9.-]+/incidents/({_INCIDENT.pattern})(?:[/?#].*)?")
 
 
 def number(option: str, text: str) -> int | None:
@@ -64,3 +66,17 @@ def one_way(*, guild: str | None, sandbox: str | None, canary: bool) -> dict[str
     if canary and guild is None and sandbox is None:
         raise ArrakisError("--canary needs a guild or a sandbox to send it to", hint=hint)
     return {}
+
+
+def incident(text: str) -> str:
+    """Return an incident's id, or its number, from itself or from its page's address; "" from nothing. Raises ArrakisError."""
+    from sandbox.errors import ArrakisError
+
+    page = _PAGE.fullmatch(text.strip())
+    named = page[1] if page else text.strip()
+    if text and not _INCIDENT.fullmatch(named):
+        raise ArrakisError(
+            f"--incident takes an incident's id or the address of its page, not {text!r}",
+            hint="say --incident Q1ABC23DEF",
+        )
+    return named

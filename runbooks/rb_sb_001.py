@@ -332,6 +332,7 @@ def _escalation(database: Database, evidence: Evidence) -> list[Finding]:
 RUNBOOK = Runbook(
     name="rb-sb-001",
     title="Too many sandboxes",
+    alarm=ALARM,
     gather=gather,
     diagnose=diagnose,
     propose=propose,

@@ -124,6 +124,7 @@ def _logged(each: Behind, evidence: Evidence) -> list[str]:
 RUNBOOK = Runbook(
     name="rb-sb-002",
     title="Clean-ups fail",
+    alarm=ALARM,
     gather=gather,
     diagnose=diagnose,
     propose=propose,

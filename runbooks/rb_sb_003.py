@@ -157,6 +157,7 @@ def _was(where: Placement) -> str | None:
 RUNBOOK = Runbook(
     name="rb-sb-003",
     title="Orphaned sandbox resources",
+    alarm=ALARM,
     gather=gather,
     diagnose=diagnose,
     propose=propose,

@@ -298,6 +298,7 @@ def _left_alone(evidence: Evidence, actions: list[Action]) -> list[Finding]:
 RUNBOOK = Runbook(
     name="rb-sb-004",
     title="Events do not reach sandboxes",
+    alarm=ALARM,
     gather=gather,
     diagnose=diagnose,
     propose=propose,

@@ -324,6 +324,7 @@ def _learn(facts: Facts, results: Fact[tuple[Result, ...]]) -> Facts:
 RUNBOOK = Runbook(
     name="rb-sb-005",
     title="Schemas cannot be created",
+    alarm=ALARM,
     gather=gather,
     diagnose=diagnose,
     propose=propose,

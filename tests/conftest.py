@@ -1,5 +1,6 @@
 """What all tests share: labs that start once for those that want them, and end with their worker."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from lab import control
 from tests.acceptance.nursery import share_models
 
 share_models()
+os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"  # moto makes more than a thousand, anew for each test
 
 
 class StartLab(Protocol):

@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +13,23 @@ from urllib.parse import urlsplit
 from diagnostics.stack import Stack
 from sandbox.errors import ArrakisError
 
-__all__ = ["Environment", "command", "resolve"]
+__all__ = [
+    "CUSTOM",
+    "FOLDER",
+    "Environment",
+    "command",
+    "naming",
+    "prefixes",
+    "resolve",
+    "settings_of",
+    "state_folder",
+]
+
+CUSTOM = "custom"
+"""What an environment is called that variables alone describe."""
+
+FOLDER = Path(__file__).resolve().parents[2] / "environments"
+"""Where the environments' files are."""
 
 _URLS = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL", "nats_url": "NATS_URL"}
 _KINDS, _EXAMPLES = {int: "whole number", str: "name in quotes"}, {int: "3", str: '"…"'}
@@ -33,6 +50,7 @@ class Environment:
     account: str | None = None
     typed: bool = True
     state: Path = Path()
+    pagerduty: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def lab(self) -> bool:
@@ -46,6 +64,21 @@ def command(environment: Environment | None = None) -> str:
     return f"{base} lab" if environment and environment.lab else base
 
 
+def naming(environment: Environment) -> str:
+    """Return ` --env NAME` for the commands that are printed; empty where a variable names the environment, or nothing can."""
+    named = environment.name in (CUSTOM, "lab") or os.environ.get("ARRAKIS_ENV") == environment.name
+    return "" if named else f" --env {environment.name}"
+
+
+def state_folder(variables: Mapping[str, str]) -> Path:
+    """Return where plans, the journal and what waits are kept on this host, a folder for each environment."""
+    if named := variables.get("RUNBOOKS_STATE_DIR"):
+        return Path(named)
+    from platformdirs import user_state_path
+
+    return user_state_path("arrakis-runbooks")
+
+
 def resolve(option: str | None, variables: Mapping[str, str], folder: Path, state: Path) -> Environment:
     """Return the target named by `--env` or ARRAKIS_ENV, or the one that the variables alone describe.
 
@@ -53,9 +86,9 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
     """
     name = option or variables.get("ARRAKIS_ENV")
     if name:
-        settings = {} if name == "lab" else _file(name, folder)
+        settings = {} if name == "lab" else settings_of(name, folder)
     elif variables.get("DATABASE_URL"):
-        name, settings = "custom", {}
+        name, settings = CUSTOM, {}
     else:
         raise ArrakisError(
             "no environment is named",
@@ -77,10 +110,22 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
         account=settings.get("account"),
         typed=_typed(settings, resolved, variables),
         state=state / name,
+        pagerduty=settings.get("pagerduty", {}),
     )
 
 
-def _file(name: str, folder: Path) -> dict[str, Any]:
+def prefixes(folder: Path) -> dict[str, str]:
+    """Return how the alarms of each environment begin that has a file and says so; a file that cannot be read says nothing."""
+    found = {}
+    for file in sorted(folder.glob("*.toml")):
+        with suppress(ArrakisError):
+            if prefix := _stack(settings_of(file.stem, folder).get("stack", {}), file.stem).alarm_prefix:
+                found[file.stem] = prefix
+    return found
+
+
+def settings_of(name: str, folder: Path) -> dict[str, Any]:
+    """Return what an environment's file says. Raises ArrakisError if there is none, or it is not TOML."""
     try:
         return tomllib.loads((folder / f"{Path(name).name}.toml").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -236,7 +236,8 @@ class Runbook:
     `gather(readers, now=, deadline=, stack=, **about)` returns facts; `diagnose(facts)` findings; `propose(facts, **options)`
     actions and what was left alone; `existing(facts)` how many resources exist; `remedies(gate)` the remedy of
     each verb; `outlook(facts)`, of facts gathered after a run, what is to be expected. An `urgent` one needs no lease and no
-    database: its actions rest on none of each other, and what cannot be told stops none of them.
+    database: its actions rest on none of each other, and what cannot be told stops none of them. `alarm` is how the name of the
+    alarm ends that calls for it; empty where none does.
     """
 
     name: str
@@ -250,3 +251,4 @@ class Runbook:
     trial: Trial | None = None
     pace: Pace = field(default_factory=Pace)
     urgent: bool = False
+    alarm: str = ""

@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from runbooks.engine.apply import Outcome
-from runbooks.engine.environment import command
+from runbooks.engine.environment import Environment, command, naming
 from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius, targets
 from runbooks.engine.model import Action, Finding, Phase, Plan, Reversibility, Severity
@@ -18,14 +18,26 @@ from runbooks.engine.work import UNDO, Result
 from runbooks.reports.plot import plot, sparkline
 from sandbox.text import clean, counted, size
 
-__all__ = ["MANY", "applied", "diagnosis", "plan_lines", "progress"]
+__all__ = [
+    "MANY",
+    "ORDER",
+    "applied",
+    "diagnosis",
+    "plan_lines",
+    "progress",
+    "undoable",
+    "undoing",
+    "verdict",
+]
 
 MANY = 30
 """More actions than a person reads: they are told in groups."""
 
+ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
+"""In which order findings are told."""
+
 _FIRST = 2
 _INDENT = 9  # columns before a finding's words
-_ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 _COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
 _BEGUN = (Phase.DONE, Phase.FAILED)
 _VERDICT = {
@@ -41,7 +53,7 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
     `width` is the terminal's; in a pipe a finding stays on one line.
     """
     marked = "LAB  " if found.environment.lab else ""
-    lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {_verdict(found)}", ""]
+    lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {verdict(found)}", ""]
     lines += _findings(found.findings, colour=colour, width=width)
     lines += ["", *_by_hand(found.findings)]
     if found.plan is None:
@@ -50,15 +62,18 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
     lines += plan_lines(found.plan, width=width)
     raised = ""
     if not found.runbook.urgent:  # which nothing limits
-        verdict = blast_radius(found.plan, None)
-        raised = "" if verdict.allowed else f" --max-targets {targets(found.plan.actions)}"
-        lines += [*_wrapped(f"Blast radius: {verdict.reason}.", width + _INDENT), ""]
+        limit = blast_radius(found.plan, None)
+        raised = "" if limit.allowed else f" --max-targets {targets(found.plan.actions)}"
+        lines += [*_wrapped(f"Blast radius: {limit.reason}.", width + _INDENT), ""]
     lines.append(f"Apply it before {_local(found.plan.expires_at)}:")
-    lines.append(f"  {command(found.environment)} apply --plan {found.plan.id}{raised}")
+    lines.append(
+        f"  {command(found.environment)} apply --plan {found.plan.id}{naming(found.environment)}{raised}"
+    )
     return "\n".join(lines)
 
 
-def _verdict(found: Diagnosis) -> str:
+def verdict(found: Diagnosis) -> str:
+    """Return in a few words what a diagnosis came to."""
     if found.runbook.urgent and found.plan:
         steps = len(found.plan.actions)
         untold = ", not all is known" if found.exit is Exit.UNKNOWN else ""
@@ -72,7 +87,7 @@ def _verdict(found: Diagnosis) -> str:
 
 def plan_lines(plan: Plan, *, width: int = 1_000) -> list[str]:
     """Return a plan as a table: what is done to what, before and after, and whether it can be undone; many, as groups."""
-    head = f"Plan {plan.id}: {counted(len(plan.actions), 'action')}, {_undoing(plan)}"
+    head = f"Plan {plan.id}: {counted(len(plan.actions), 'action')}, {undoing(plan)}"
     if len(plan.actions) > MANY:
         return [*_wrapped(head, width + _INDENT), *_grouped(plan, width=width), ""]
     rows = [
@@ -113,7 +128,7 @@ def _grouped(plan: Plan, *, width: int) -> list[str]:
     return [*lines, "`--json` names them all."]
 
 
-def _undoing(plan: Plan) -> str:
+def undoing(plan: Plan) -> str:
     """Say how much of a plan can be undone."""
     kinds = [action.reversibility for action in plan.actions]
     if lost := kinds.count(Reversibility.IRREVERSIBLE):
@@ -123,12 +138,13 @@ def _undoing(plan: Plan) -> str:
     return "all can be undone" + (", where anything is lost" if Reversibility.NOTHING in kinds else "")
 
 
-def applied(outcome: Outcome, *, lab: bool, base: str, colour: bool = False, width: int = 1_000) -> str:
+def applied(outcome: Outcome, *, environment: Environment, colour: bool = False, width: int = 1_000) -> str:
     """Return a run's result: the answer first, what was not done and why, what was seen then, and what to type next."""
     done = sum(result.settled for result in outcome.results)
     total = len(outcome.results)
     word = "undone" if outcome.plan.undoes else "applied"
-    marked = "LAB  " if lab else ""
+    base, named = command(environment), naming(environment)
+    marked = "LAB  " if environment.lab else ""
     answer = f"{marked}{word}: {done} of {counted(total, 'action')}" + (", verified" if done == total else "")
     answer += f"; {len(outcome.left)} left alone" if outcome.left else ""
     lines = [answer, f"run {outcome.run}"]
@@ -136,9 +152,9 @@ def applied(outcome: Outcome, *, lab: bool, base: str, colour: bool = False, wid
     for each in outcome.left:
         lines += [f"  {line}" for line in _finding_lines(each, colour=colour, width=width - 2)]
     if any(result.phase in (Phase.FAILED, None) for result in outcome.results):
-        lines.append(f"Go on:  {base} resume --run {outcome.run}")
-    if any(_undoable(result) for result in outcome.results) and not outcome.plan.undoes:
-        lines.append(f"Undo:   {base} undo --run {outcome.run}")
+        lines.append(f"Go on:  {base} resume --run {outcome.run}{named}")
+    if any(undoable(result) for result in outcome.results) and not outcome.plan.undoes:
+        lines.append(f"Undo:   {base} undo --run {outcome.run}{named}")
     if outcome.outlook:
         lines += ["", "Measured again:", *_findings(outcome.outlook, colour=colour, width=width)]
     return "\n".join(lines)
@@ -163,7 +179,8 @@ def _unsettled(outcome: Outcome) -> list[str]:
     ]
 
 
-def _undoable(result: Result) -> bool:
+def undoable(result: Result) -> bool:
+    """Whether something was done, or begun, that can be undone."""
     action = result.action
     lasting = action.reversibility is not Reversibility.REVERSIBLE or action.verb.startswith(UNDO)
     return not lasting and result.phase in _BEGUN
@@ -179,9 +196,9 @@ def progress(result: Result) -> str:
 def _findings(findings: Sequence[Finding], *, colour: bool, width: int) -> list[str]:
     """The worst first; among equals, in the order in which they were found. A way is told hop by hop, where its worst is."""
     hops = [item for item in findings if item.check == "hop"]
-    worst = min((_ORDER.index(item.severity) for item in hops), default=0)
+    worst = min((ORDER.index(item.severity) for item in hops), default=0)
     ordered: list[Finding] = []
-    for place, severity in enumerate(_ORDER):
+    for place, severity in enumerate(ORDER):
         mine = [item for item in findings if item.severity is severity and item not in hops]
         ordered += [*mine, *hops] if hops and place == worst else mine
     return [line for item in ordered for line in _finding_lines(item, colour=colour, width=width)]

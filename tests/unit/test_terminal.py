@@ -91,7 +91,9 @@ def test_the_command_that_applies_it_comes_last(
 ) -> None:
     monkeypatch.setenv("RUNBOOKS_COMMAND", "./inv")
     made = plan(count)
-    assert _text(FINDING, plan=made).splitlines()[-1] == f"  ./inv apply --plan {made.id}{option}"
+    assert (
+        _text(FINDING, plan=made).splitlines()[-1] == f"  ./inv apply --plan {made.id} --env staging{option}"
+    )
 
 
 @pytest.mark.parametrize(("lost", "words"), [(0, "all can be undone"), (2, "2 CANNOT BE UNDONE")])
@@ -132,8 +134,8 @@ def test_an_undo_is_offered_where_something_was_done_that_can_be(
     what: Action, phase: Phase, offered: bool
 ) -> None:
     result = Result(action=what, phase=phase, reason="so", settled=phase is Phase.DONE)
-    text = applied(Outcome(run="r1", plan=plan(1), results=(result,)), lab=False, base="./inv")
-    assert ("Undo:   ./inv undo --run r1" in text) is offered
+    text = applied(Outcome(run="r1", plan=plan(1), results=(result,)), environment=STAGING)
+    assert ("Undo:   invoke undo --run r1 --env staging" in text) is offered
 
 
 def test_why_each_target_is_acted_on_is_told_on_a_narrow_terminal_too() -> None:

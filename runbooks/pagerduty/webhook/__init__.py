@@ -1,0 +1,1 @@
+"""What comes in over the network: checked, kept, triaged. Nothing of it can change anything but the timeline."""

@@ -1,0 +1,83 @@
+"""How a task of PagerDuty's meets its operator: from an incident or an alarm to the diagnosis, and to the timeline."""
+
+import os
+from typing import TYPE_CHECKING
+
+from runbooks.console import Session, calmly, colour, note, width
+from runbooks.options import incident
+
+if TYPE_CHECKING:
+    from runbooks.pagerduty.responder import Responder
+
+__all__ = ["Desk"]
+
+
+class Desk(Session):
+    """One call of such a task. Its environment is the alarm's own, unless one is named."""
+
+    def triage(self, asked: str, alarm: str) -> None:
+        """Diagnose what an incident, or an alarm, is about; print it, and put it on the incident's timeline."""
+
+        def work() -> int:
+            from runbooks.pagerduty import answer
+            from runbooks.pagerduty.incident import Alarm
+            from sandbox.errors import ArrakisError
+
+            if bool(asked) == bool(alarm):
+                raise ArrakisError(
+                    "triage takes an incident or an alarm", hint="say --incident Q1ABC23DEF or --alarm NAME"
+                )
+            responder, seen = self._responder(), None
+            if asked:
+                seen, found = responder.incident(incident(asked))
+            else:
+                found = responder.alarm(Alarm(name=alarm))
+            text = answer.text(seen, found, colour=not self.json and colour(), width=width())
+            self.show(text, answer.document(seen, found))
+            if seen:
+                responder.report(seen.id, found)
+            return found.exit
+
+        self.run(work)
+
+    def flush(self) -> None:
+        """Send what waits for timelines on this host, of every environment unless one is named."""
+
+        def work() -> int:
+            from runbooks.engine.environment import FOLDER, state_folder
+            from runbooks.engine.errors import Exit
+            from runbooks.pagerduty.reporter import waiting
+
+            timelines = waiting(state_folder(os.environ), FOLDER, tell=note)
+            done = [each.flush() for name, each in timelines.items() if self.env in ("", name)]
+            for reason in dict.fromkeys(reason for each in done for reason in each.reasons):
+                note(reason)
+            sent, left = sum(each.sent for each in done), sum(each.left for each in done)
+            self.show(f"{sent} sent, {left} left", {"sent": sent, "left": left})
+            return int(Exit.UNKNOWN if left else Exit.HEALTHY)
+
+        self.run(work)
+
+    def serve(self, host: str, port: int, limit: int) -> None:
+        """Serve webhooks until SIGTERM or Ctrl-C."""
+
+        def work() -> None:
+            from runbooks.engine.environment import state_folder
+            from runbooks.pagerduty.webhook.server import serve
+            from runbooks.pagerduty.webhook.settings import resolve
+
+            def ready(address: str) -> None:
+                note(f"serving {address} until Ctrl-C")
+
+            folder = state_folder(os.environ) / "webhook"
+            settings, answer = resolve(os.environ), self._responder().answer
+            serve(settings, answer, folder=folder, host=host, port=port, limit=limit, ready=ready)
+
+        calmly(work)
+
+    def _responder(self) -> "Responder":
+        from runbooks.engine.environment import FOLDER, state_folder
+        from runbooks.pagerduty.responder import Responder, named
+
+        state = state_folder(os.environ)
+        return Responder(named(self.env, os.environ), FOLDER, state, timeout=self.seconds(), tell=note)
