@@ -95,6 +95,7 @@ def test_one_by_one_typed_verified_measured_again_and_undone_where_it_can_be(dis
     assert (live(lab), enabled(lab)) == (99, False)
 
 
+@pytest.mark.soak
 def test_by_the_deployed_task_which_is_watched_to_its_end(disabled: Engineer) -> None:
     lab = disabled.lab
     made = plan_of(disabled, "rb-sb-001", "--via", "ecs")
@@ -128,6 +129,7 @@ def test_an_object_elsewhere_goes_only_if_it_was_named(blocked: Engineer) -> Non
     assert live(lab) == 100
 
 
+@pytest.mark.soak
 def test_what_was_extended_or_blocked_since_the_plan_is_left_alone(disabled: Engineer) -> None:
     lab = disabled.lab
     made = plan_of(disabled, "rb-sb-001")

@@ -93,6 +93,7 @@ def test_another_operator_on_another_host_sees_it_and_brings_back_all_of_it(
     assert production.truth() == before
 
 
+@pytest.mark.soak
 def test_without_postgresql_the_tags_tell_another_operator(
     engineer: Engineer, newcomer: Engineer, production: Production
 ) -> None:
@@ -204,6 +205,7 @@ def test_what_somebody_else_changed_is_left_alone_and_told(
 # ---- beside others
 
 
+@pytest.mark.soak
 def test_who_stops_at_the_same_moment_stops_the_same(
     engineer: Engineer, newcomer: Engineer, production: Production
 ) -> None:

@@ -137,6 +137,7 @@ def test_every_command_of_the_page_works_as_printed(printed: str, world: World, 
 # --- lists
 
 
+@pytest.mark.soak
 def test_a_line_a_sandbox_whatever_it_is_called(world: World, chani: Developer) -> None:
     made = world.make("plain", owner="chani", guilds=("1", "2"))
     world.make("others", owner="stilgar")
@@ -528,6 +529,7 @@ def half_made(world: World) -> UUID:
     return sandbox
 
 
+@pytest.mark.soak
 def test_a_deployed_row_works_in_every_command(world: World, chani: Developer, deployed: UUID) -> None:
     schema, name = f"sandbox_{deployed}", "from-before"
     assert chani.shell(f"gaib sandbox list --all | grep -c {deployed.hex[:8]}").out == "1\n"

@@ -78,6 +78,7 @@ def test_every_change_of_a_sandbox(engineer: Engineer) -> None:
     assert len(metrics.orphans(database, keys)) == 10  # the incident's, and none of ours
 
 
+@pytest.mark.soak
 def test_the_runbook_there_and_back(engineer: Engineer) -> None:
     before = dump(engineer.lab)
     document = engineer.apply(engineer.plan()["id"])
@@ -87,6 +88,7 @@ def test_the_runbook_there_and_back(engineer: Engineer) -> None:
     assert dump(engineer.lab).schemas == before.schemas
 
 
+@pytest.mark.soak
 def test_the_jobs(engineer: Engineer) -> None:
     named = engineer.but(ARRAKIS_ENV="lab")
     with psycopg.connect(engineer.lab.env["DATABASE_URL"], autocommit=True) as direct:

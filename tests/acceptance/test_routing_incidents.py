@@ -104,6 +104,7 @@ def test_stale_routes_are_deleted_and_the_loop_that_they_made_ends(scene: Scene)
     scene.relieve("routes-stale")
 
 
+@pytest.mark.soak
 def test_a_missing_stream_and_a_wrong_route_are_both_named_and_both_mended(scene: Scene) -> None:
     scene.relieve("routes-stale")
     scene.lay_out("stream-missing")
@@ -187,6 +188,7 @@ def test_a_worker_that_hangs_is_restarted_and_watched(scene: Scene) -> None:
     scene.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_a_worker_whose_task_cannot_start_is_named_and_not_restarted_in_vain(scene: Scene) -> None:
     scene.relieve("routes-stale")
     scene.lay_out("worker-stopped")

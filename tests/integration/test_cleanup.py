@@ -228,6 +228,7 @@ def test_a_sandbox_extended_in_the_meantime_stays(world: World) -> None:
     assert len(family(world, made.id)) == 5
 
 
+@pytest.mark.soak
 def test_two_jobs_at_once_do_each_sandbox_once(world: World) -> None:
     made = [world.make(f"over-{n}") for n in range(30)]
     world.sql.execute("UPDATE sandboxes SET expires_at = now()")

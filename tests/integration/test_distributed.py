@@ -187,6 +187,7 @@ def test_a_coordinator_that_is_killed_half_way_is_repeated_without_doubles(place
     assert place.phases(run)["done"] == 40
 
 
+@pytest.mark.soak
 def test_what_kills_its_workers_is_set_aside_and_the_rest_is_done(place: Place) -> None:
     doomed = [*actions(8), action(8, kills=True)]
     run = place.begin(doomed, patience=0.5)
@@ -309,6 +310,7 @@ def test_too_many_failures_stop_all_workers_and_a_resumed_run_tries_again(place:
     assert (place.stands(run).done, place.stands(run).exit) == (40, Exit.HEALTHY)
 
 
+@pytest.mark.soak
 def test_a_server_that_gives_no_answer_is_no_failure_of_the_target(place: Place) -> None:
     run = place.begin([*actions(3), *(action(number, away=True) for number in range(3, 12))], patience=1)
     assert place.crew(idle=2).work().exit is Exit.HEALTHY

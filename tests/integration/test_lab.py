@@ -72,6 +72,7 @@ def test_kill_9_leaves_no_server_and_a_stale_state_is_replaced(tmp_path: Path) -
     assert control.stop(tmp_path) is False
 
 
+@pytest.mark.soak
 def test_a_watched_parent_takes_the_lab_along_and_a_reset_forgets_it(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from lab import control; "
     code += (
