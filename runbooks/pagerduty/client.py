@@ -101,17 +101,22 @@ class Client:
         except Missing:
             return
 
-    def set_status(self, incident: str, status: str) -> None:
-        """Acknowledge or resolve an incident. One that is, or is resolved already, is left: to acknowledge it would open it again."""
+    def set_status(self, incident: str, status: str) -> str:
+        """Acknowledge or resolve an incident, and return the status that it has then.
+
+        One that has it is left; so is one that is resolved, as to acknowledge it would open it again.
+        """
         if status not in _STATUSES:
             raise ValueError(f"{status} is no status to set")
         path, until = f"/incidents/{_known(incident)}", self._until()
-        if self._get(path, "incident", until).get("status") in (status, "resolved"):
-            return
+        found = self._get(path, "incident", until).get("status")
+        if found in (status, "resolved"):
+            return str(found)
         wanted = {"incident": {"type": "incident_reference", "status": status}}
         answer = self._answer("PUT", path, until, json=wanted)
         if not (answer.status == 400 and _code(answer) in _ALREADY):
             self._accept(answer)
+        return status
 
     def close(self) -> None:
         """End the connection."""

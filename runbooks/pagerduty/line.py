@@ -1,6 +1,7 @@
 """The line to PagerDuty: one question, one answer, in time. What the official client does beyond that is turned off."""
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -46,10 +47,9 @@ class Line:
         if seconds <= 0:
             raise Unreachable(f"PagerDuty gave no answer within {brief(self._account.timeout)} s")
         call = self._call = self._call or _Call(self._account)
+        bound = math.ceil(10 * seconds) / 10  # as a person reads it
         try:
-            return within(
-                max(0.1, round(seconds, 1)), lambda: call.send(method, path, seconds, content), "PagerDuty"
-            )
+            return within(bound, lambda: call.send(method, path, bound, content), "PagerDuty")
         except BaseException:
             self.close()
             raise

@@ -134,12 +134,12 @@ class _Sending:
         """Send what can be sent, an incident after the other; after one failure that incident's later items wait with it."""
         failures = 0
         for incident in incidents:
-            if self._late():
-                break
             try:
                 self._tell_incident(incident)
                 failures = 0
             except (ArrakisError, OSError) as error:
+                if self.sent and time.monotonic() >= self._end:  # it went well as long as there was time
+                    break
                 self.reasons.append(_told(error))
                 failures += 1
                 if isinstance(error, Throttled) or failures == _FAILURES:
@@ -151,55 +151,41 @@ class _Sending:
         with self._outbox.locked(incident, until):  # others send and keep meanwhile: see what waits now
             held = [item for item in self._held if item.incident == incident]
             for item in [*self._outbox.items(incident), *held]:
-                if not self._late():
-                    self._send(item)
-
-    def _late(self) -> bool:
-        return time.monotonic() >= self._end
+                self._send(item)
 
     def _send(self, item: Item) -> None:
-        what = "the status" if item.step is None else "the note"
-        plain = replace(
-            item, text=item.text.replace(self._account.token, "…")
-        )  # nobody should have written it
+        text = item.text.replace(self._account.token, "…")  # nobody should have written it there
+        plain = replace(item, text=text)
         try:
-            self._deliver(plain)
+            done = self._note(plain) if item.step is not None else self._settle(plain)
         except (Declined, Missing) as error:
             self._outbox.refuse(plain, str(error))
-            self.reasons.append(
-                f"{what} for {item.incident} is set aside in {self._outbox.refused}: {_told(error)}"
-            )
-            self.gone.append(item)
-            return
-        self._outbox.done(item)
+            what = f"what {item.incident} was to be told is set aside in {self._outbox.refused}"
+            self.reasons.append(f"{what}: {_told(error)}")
+        else:
+            self._outbox.done(item)
+            self.sent += 1
+            if done not in self._said:
+                self._said.add(done)
+                self._tell(done)
         self.gone.append(item)
-        self.sent += 1
-        done = (
-            f"{item.incident} is {item.text}"
-            if item.step is None
-            else f"put on the timeline of {item.incident}"
-        )
-        if done not in self._said:
-            self._said.add(done)
-            self._tell(done)
 
-    def _deliver(self, item: Item) -> None:
-        if item.step is None:
-            self._settle(item)
-            return
-        text, notes = item.text, self._client.notes(item.incident)
-        same = [note for note in notes if _last(note.text) == _last(text)]
+    def _note(self, item: Item) -> str:
+        """See to it that a step's note is there, once; return what was done."""
+        notes, done = self._client.notes(item.incident), f"put on the timeline of {item.incident}"
+        same = [note for note in notes if _last(note.text) == _last(item.text)]
         if not same:
             if len(notes) >= MOST_NOTES:
                 raise Declined(f"it has {MOST_NOTES} notes, and PagerDuty takes no more")
-            self._client.add_note(item.incident, text)
-            return
+            self._client.add_note(item.incident, item.text)
+            return done
         first, *others = same
-        if _plain(first.text) != _plain(text):
+        if _plain(first.text) != _plain(item.text):
             self._change(item, first.id)
         for note in others:  # an answer came so late that the note was sent again before it was seen
-            if _plain(note.text) in (_plain(first.text), _plain(text)):
+            if _plain(note.text) in (_plain(first.text), _plain(item.text)):
                 self._client.remove_note(item.incident, note.id)
+        return done
 
     def _change(self, item: Item, note: str) -> None:
         try:
@@ -207,13 +193,13 @@ class _Sending:
         except Missing:  # somebody has just taken it away
             self._client.add_note(item.incident, item.text)
 
-    def _settle(self, item: Item) -> None:
+    def _settle(self, item: Item) -> str:
         """Set the status, unless somebody has changed it since it was kept long ago: what was verified then may not hold now."""
         if time.time() - item.kept_at > _WAITED:
             changed = self._client.incident(item.incident).get("last_status_change_at")
             if isinstance(changed, str) and _seconds(changed) > item.kept_at:
                 raise Declined(f"its status was changed since, so it is not set to {item.text}")
-        self._client.set_status(item.incident, item.text)
+        return f"{item.incident} is {self._client.set_status(item.incident, item.text)}"
 
 
 def written(step: str, text: str) -> str:

@@ -102,8 +102,9 @@ def test_a_note_that_is_no_note_is_passed_over(stand: StandIn, client: Client) -
 
 def test_the_status_is_set_once_and_nothing_is_opened_again(stand: StandIn, client: Client) -> None:
     name = stand.add_incident()
-    for status in ("acknowledged", "acknowledged", "resolved", "resolved", "acknowledged"):
-        client.set_status(name, status)
+    wanted = ("acknowledged", "acknowledged", "resolved", "resolved", "acknowledged")
+    had = [client.set_status(name, status) for status in wanted]
+    assert had == ["acknowledged", "acknowledged", "resolved", "resolved", "resolved"]
     assert stand.status(name) == "resolved"
     assert [asked.body["incident"]["status"] for asked in stand.asked("PUT")] == ["acknowledged", "resolved"]
     with pytest.raises(ValueError, match="triggered"):
