@@ -12,7 +12,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from runbooks.console import Session, asking, calmly, note
-from runbooks.options import choice, choices, duration, number, one_way
+from runbooks.options import choice, choices, duration, number, one_way, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +106,7 @@ def rb_sb_001(
         incident=incident,
         acknowledge=acknowledge,
         resolve=resolve_when_healthy,
+        said=said(via="" if via == "library" else via),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-001"],
@@ -160,6 +161,7 @@ def rb_sb_002(
         incident=incident,
         acknowledge=acknowledge,
         resolve=resolve_when_healthy,
+        said=said(via="" if via == "library" else via, drop_object=drop_object),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-002"],
@@ -211,6 +213,7 @@ def rb_sb_003(
         incident=incident,
         acknowledge=acknowledge,
         resolve=resolve_when_healthy,
+        said=said(drop=drop),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-003"],
@@ -266,6 +269,7 @@ def rb_sb_004(
         incident=incident,
         acknowledge=acknowledge,
         resolve=resolve_when_healthy,
+        said=said(guild=guild, sandbox=sandbox),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-004"],
@@ -366,6 +370,7 @@ def rb_sb_006(
         incident=incident,
         acknowledge=acknowledge,
         resolve=resolve_when_healthy,
+        said=said(sandbox=sandbox),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-006"],
@@ -398,7 +403,13 @@ def database_maintenance(
 ) -> None:
     """Monthly: trim the audit log of what is old, and vacuum the control tables."""
     session = Session(
-        "database-maintenance", env=env, json=json, timeout=timeout, report=report, incident=incident
+        "database-maintenance",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        said=said(keep=keep, archive=archive),
     )
     session.diagnose(
         lambda: _runbooks()["database-maintenance"],
@@ -430,7 +441,15 @@ def emergency_stop(
     incident: str = "",
 ) -> None:
     """STOP clean-ups, the EventRouter and all sandboxes, once confirmed; emergency-resume takes it back."""
-    session = Session("emergency-stop", env=env, json=json, timeout=timeout, report=report, incident=incident)
+    session = Session(
+        "emergency-stop",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        said=said(only=only, reason=reason),
+    )
     session.diagnose(
         lambda: _runbooks()["emergency-stop"],
         apply=True,
@@ -457,7 +476,13 @@ def emergency_resume(
 ) -> None:
     """Take an emergency stop back, once confirmed: all as it was, but for what somebody changed since."""
     session = Session(
-        "emergency-resume", env=env, json=json, timeout=timeout, report=report, incident=incident
+        "emergency-resume",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        said=said(only=only),
     )
     session.diagnose(
         lambda: _runbooks()["emergency-resume"],
@@ -468,12 +493,16 @@ def emergency_resume(
     )
 
 
-@task(name="emergency-status", auto_shortflags=False, help=_help("env", "json", "timeout", "report"))
+@task(
+    name="emergency-status", auto_shortflags=False, help=_help("env", "json", "timeout", "report", "incident")
+)
 def emergency_status(
-    c: Context, env: str = "", json: bool = False, timeout: str = "3", report: str = ""
+    c: Context, env: str = "", json: bool = False, timeout: str = "3", report: str = "", incident: str = ""
 ) -> None:
     """Say what is stopped, by whom and since when, and what resuming would do. Changes nothing."""
-    session = Session("emergency-status", env=env, json=json, timeout=timeout, report=report)
+    session = Session(
+        "emergency-status", env=env, json=json, timeout=timeout, report=report, incident=incident
+    )
     session.diagnose(lambda: _runbooks()["emergency-resume"], apply=False, yes=False, max_targets="")
 
 
@@ -525,7 +554,22 @@ def mass_cleanup(
             lambda operator: _latest(operator) if watch in (True, "") else watch
         )
         return
-    session = Session("mass-cleanup", env=env, json=json, timeout=timeout, report=report, incident=incident)
+    session = Session(
+        "mass-cleanup",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        incident=incident,
+        said=said(
+            only=only,
+            owner=owner,
+            older_than=older_than,
+            except_=except_,
+            limit=limit,
+            distributed=distributed,
+        ),
+    )
     session.diagnose(
         lambda: _runbooks()["mass-cleanup"],
         apply=apply,
@@ -568,6 +612,7 @@ def pagerduty_flush(c: Context, env: str = "", json: bool = False, timeout: str 
         "host": "the address to serve on",
         "port": "the port to serve on",
         "limit": "how many deliveries may wait before more are refused",
+        "workers": "how many diagnoses are made at once",
         **_help("env", "timeout"),
     },
 )
@@ -576,13 +621,12 @@ def webhook(
     host: str = "127.0.0.1",
     port: str = "8080",
     limit: str = "1000",
+    workers: str = "2",
     env: str = "",
     timeout: str = "10",
 ) -> None:
     """Serve PagerDuty's webhooks and buttons, and alarms from SNS and EventBridge. It diagnoses, and applies nothing."""
-    _desk("webhook", env, False, timeout).serve(
-        host, number("--port", port) or 8080, number("--limit", limit) or 1000
-    )
+    _desk("webhook", env, False, timeout).serve(host, port, limit, workers)
 
 
 @task(

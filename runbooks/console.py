@@ -37,9 +37,10 @@ class Session:
         incident: str = "",
         acknowledge: bool = False,
         resolve: bool = False,
+        said: str = "",
     ) -> None:
         self.name, self.env, self.json, self.timeout, self.report = name, env, json, timeout, report
-        self.incident, self.acknowledge, self.resolving = incident, acknowledge, resolve
+        self.incident, self.acknowledge, self.resolving, self.said = incident, acknowledge, resolve, said
         self.environment: Environment | None = None
         self._operating: Operator | None = None
         self._reporter: Reporter | None = None
@@ -65,14 +66,19 @@ class Session:
         from runbooks.reports import document, terminal
 
         def work() -> int:
+            self._insist_on_applying(apply)
             limit, asked, wanted = number("--max-targets", max_targets), about(), options()
             operator, procedure = self._operator(), runbook()
             tried = asking(yes) if trial else None
             found = operator.diagnose(procedure, about=asked, trial=tried, **wanted)
-            text = terminal.diagnosis(found, colour=not self.json and colour(), width=width())
-            if self._reporter:
+            text = terminal.diagnosis(
+                found, colour=not self.json and colour(), width=width(), incident=self._named_incident
+            )
+            if self._reporter and not (apply and procedure.urgent):  # which says what was done, at once
                 self._reporter.diagnosed(found)
             if not apply or found.plan is None:
+                if self._reporter and (self.acknowledge or self.resolving):
+                    note(f"{self._named_incident} stays as it is: nothing was applied")
                 self.show(text, document.diagnosed(found))
                 return int(found.exit)
             print(text, file=sys.stderr if self.json else sys.stdout)
@@ -149,25 +155,40 @@ class Session:
         from runbooks.engine.operate import Operator
         from runbooks.reports.meter import Meter
 
-        self._meter, incident = Meter(note), self._incident()
-        environment = self._resolved()
-        if incident:
+        self._meter, named = Meter(note), self._named_incident
+        if named:
             from runbooks.pagerduty.reporter import Reporter
 
-            self._reporter = Reporter(incident, environment, tell=note)
+            self._reporter = Reporter(named, self.named, tell=note, said=self.said)
+        environment = self._resolved()
         self._operating = Operator(
             environment, timeout=self.seconds(), progress=self._meter, tell=self._meter.tell
         )
         return self._operating
 
-    def _incident(self) -> str:
-        """Return the incident that is to be told. Raises ArrakisError for a malformed one, or a status without one."""
+    @property
+    def _named_incident(self) -> str:
+        """The incident that is to be told. Raises ArrakisError for a malformed one, or a status without one."""
         from sandbox.errors import ArrakisError
 
-        if (self.acknowledge or self.resolving) and not self.incident:
-            option = "--acknowledge" if self.acknowledge else "--resolve-when-healthy"
-            raise ArrakisError(f"{option} needs an incident", hint="say --incident Q1ABC23DEF")
+        if self._status and not self.incident:
+            raise ArrakisError(f"{self._status} needs an incident", hint="say --incident Q1ABC23DEF")
         return incident(self.incident)
+
+    @property
+    def _status(self) -> str:
+        """The option that changes the incident's status, if one does."""
+        resolving = "--resolve-when-healthy" if self.resolving else ""
+        return "--acknowledge" if self.acknowledge else resolving
+
+    def _insist_on_applying(self, apply: bool) -> None:
+        from sandbox.errors import ArrakisError
+
+        if self._status and not apply:
+            raise ArrakisError(
+                f"{self._status} needs --apply: a status changes only after a verified apply",
+                hint="say --apply too, or give it to `apply --plan`",
+            )
 
     def seconds(self) -> int:
         """Return what a diagnosis and each call may take, in seconds. Raises ArrakisError for what is no number."""
@@ -179,6 +200,14 @@ class Session:
         state = state_folder(os.environ)
         self.environment = resolve(self.env or None, os.environ, FOLDER, state)
         return self.environment
+
+    def _send(self) -> None:
+        """Send what the incident is to hear. The work is over: whoever will not wait for it loses nothing."""
+        try:
+            if self._reporter:
+                self._reporter.send()
+        except KeyboardInterrupt:
+            note("not all of it was sent: it waits on disk, and `pagerduty-flush` sends it")
 
     def _hand_over(self, operator: "Operator", begin: "Callable[[Coordinator], tuple[str, Runbook]]") -> int:
         from runbooks.engine.distributed import Coordinator, work_queue
@@ -212,6 +241,7 @@ class Session:
             environment=self.environment,
             colour=not self.json and colour(),
             width=width(),
+            incident=self._named_incident,
         )
         self.show(text, document.applied(outcome))
         self._report(outcome)
@@ -221,7 +251,7 @@ class Session:
         """Tell the incident, if one was named, and change its status, if that was asked for."""
         if self._reporter is None or self._operating is None:
             return
-        self._reporter.applied(outcome)
+        self._reporter.applied(outcome, self._operating.environment)
         if self.acknowledge or self.resolving:
             from runbooks.catalogue import RUNBOOKS
 
@@ -247,12 +277,11 @@ class Session:
     def run(self, work: Callable[[], int]) -> None:
         """Do it, and exit with its code; whatever goes wrong is one line, and told to the incident that was named."""
         from runbooks.reports import document
-        from sandbox.errors import ArrakisError
 
         def closing() -> int:
             try:
                 return work()
-            except ArrakisError as error:
+            except Exception as error:
                 if self._reporter:
                     self._reporter.failed(self.name, error)
                 raise
@@ -262,8 +291,7 @@ class Session:
             finally:
                 if self._meter:
                     self._meter.close()
-                if self._reporter:
-                    self._reporter.send()
+                self._send()
 
         def failed(error: Any) -> None:
             if self.json:

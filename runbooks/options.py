@@ -1,10 +1,11 @@
 """What is typed behind an option, read here: invoke answers a malformed one with a traceback."""
 
 import re
+import shlex
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["choice", "choices", "duration", "incident", "number", "one_way"]
+__all__ = ["choice", "choices", "duration", "incident", "number", "one_way", "said"]
 
 _DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -13,13 +14,13 @@ _INCIDENT = re.compile(r"[A-Z0-9]{1,40}")
 _PAGE = re.compile(rf"https://[a-z0-9.-]+/incidents/({_INCIDENT.pattern})(?:[/?#].*)?")
 
 
-def number(option: str, text: str) -> int | None:
+def number(option: str, text: str, *, most: int = 1_000_000) -> int | None:
     """Read a number here, because invoke answers a malformed one with a traceback."""
     from sandbox.errors import ArrakisError
 
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= most:
         raise ArrakisError(f"{option} takes a whole number above 0, not {text!r}", hint=f"say {option} 10")
     return int(text)
 
@@ -80,3 +81,19 @@ def incident(text: str) -> str:
             hint="say --incident Q1ABC23DEF",
         )
     return named
+
+
+def said(**given: object) -> str:
+    """Return options as they are typed, those alone that say something, so that a command can be given again."""
+    words: list[str] = []
+    for name, value in given.items():
+        option = f"--{name.rstrip('_').replace('_', '-')}"
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            words += (
+                [option]
+                if each is True
+                else [option, shlex.quote(str(each))]
+                if each not in (None, False, "")
+                else []
+            )
+    return " ".join(words)

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 from runbooks.console import Session, calmly, colour, note, width
-from runbooks.options import incident
+from runbooks.options import incident, number
 
 if TYPE_CHECKING:
     from runbooks.pagerduty.responder import Responder
@@ -44,21 +44,29 @@ class Desk(Session):
         """Send what waits for timelines on this host, of every environment unless one is named."""
 
         def work() -> int:
-            from runbooks.engine.environment import FOLDER, state_folder
+            from runbooks.engine.environment import FOLDER, settings_of
             from runbooks.engine.errors import Exit
-            from runbooks.pagerduty.reporter import waiting
+            from runbooks.pagerduty.reporter import timeline, waiting
 
-            timelines = waiting(state_folder(os.environ), FOLDER, tell=note)
-            done = [each.flush() for name, each in timelines.items() if self.env in ("", name)]
+            names = waiting()
+            if self.env and self.env not in names:
+                settings_of(self.env, FOLDER)  # raises where there is no such environment
+            done = [timeline(name, tell=note).flush() for name in names if self.env in ("", name)]
             for reason in dict.fromkeys(reason for each in done for reason in each.reasons):
                 note(reason)
-            sent, left = sum(each.sent for each in done), sum(each.left for each in done)
-            self.show(f"{sent} sent, {left} left", {"sent": sent, "left": left})
-            return int(Exit.UNKNOWN if left else Exit.HEALTHY)
+            counts = {
+                "sent": sum(each.sent for each in done),
+                "left": sum(each.left for each in done),
+                "refused": sum(each.refused for each in done),
+            }
+            self.show(", ".join(f"{count} {what}" for what, count in counts.items()), counts)
+            if counts["left"]:
+                return int(Exit.UNKNOWN)
+            return int(Exit.PROPOSED if counts["refused"] else Exit.HEALTHY)
 
         self.run(work)
 
-    def serve(self, host: str, port: int, limit: int) -> None:
+    def serve(self, host: str, port: str, limit: str, workers: str) -> None:
         """Serve webhooks until SIGTERM or Ctrl-C."""
 
         def work() -> None:
@@ -70,8 +78,18 @@ class Desk(Session):
                 note(f"serving {address} until Ctrl-C")
 
             folder = state_folder(os.environ) / "webhook"
-            settings, answer = resolve(os.environ), self._responder().answer
-            serve(settings, answer, folder=folder, host=host, port=port, limit=limit, ready=ready)
+            settings, responder = resolve(os.environ), self._responder()
+            responder.check()
+            serve(
+                settings,
+                responder.answer,
+                folder=folder,
+                host=host,
+                port=number("--port", port, most=65_535) or 8080,
+                limit=number("--limit", limit) or 1000,
+                workers=number("--workers", workers, most=16) or 2,
+                ready=ready,
+            )
 
         calmly(work)
 

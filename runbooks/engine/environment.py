@@ -50,7 +50,6 @@ class Environment:
     account: str | None = None
     typed: bool = True
     state: Path = Path()
-    pagerduty: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def lab(self) -> bool:
@@ -110,7 +109,6 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
         account=settings.get("account"),
         typed=_typed(settings, resolved, variables),
         state=state / name,
-        pagerduty=settings.get("pagerduty", {}),
     )
 
 

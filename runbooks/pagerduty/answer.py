@@ -14,7 +14,10 @@ __all__ = ["document", "text"]
 
 def text(incident: Incident | None, triaged: Triaged, *, colour: bool, width: int = 1_000) -> str:
     """Return every diagnosis, and the alarms for which nothing was run, with the runbooks that there are."""
-    parts = [terminal.diagnosis(found, colour=colour, width=width) for found in triaged.diagnoses]
+    named = incident.id if incident else ""
+    parts = [
+        terminal.diagnosis(found, colour=colour, width=width, incident=named) for found in triaged.diagnoses
+    ]
     if incident:
         number = f" #{incident.number}" if incident.number is not None else ""
         parts.insert(
@@ -26,8 +29,8 @@ def text(incident: Incident | None, triaged: Triaged, *, colour: bool, width: in
     if incident and not incident.alarms:
         parts.append("It names no alarm, so nothing was run.")
     if triaged.unmatched or not triaged.diagnoses:
-        named = [each for each in RUNBOOKS.values() if each.name.startswith("rb-")]
-        parts.append("\n".join(["The runbooks:", *(f"  {each.name}  {each.title}" for each in named)]))
+        pages = [each for each in RUNBOOKS.values() if each.name.startswith("rb-")]
+        parts.append("\n".join(["The runbooks:", *(f"  {each.name}  {each.title}" for each in pages)]))
     return "\n\n".join(parts)
 
 

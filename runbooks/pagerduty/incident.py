@@ -16,6 +16,8 @@ _ARN = re.compile(
 )
 _SUBJECT = re.compile(r'(?:ALARM|OK|INSUFFICIENT_DATA): "(?P<name>.{1,255})" in ')
 _CUT = "..."  # SNS ends a subject so that it cut
+_LONGEST = 255  # characters of a name
+_MOST = 20  # alarms of an incident
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +111,15 @@ def _by_arn(arn: object) -> Alarm | None:
 
 
 def _distinct(alarms: Sequence[Alarm]) -> tuple[Alarm, ...]:
-    """Leave out repetitions; one that says where it is stands for those of its name that do not."""
+    """Leave out repetitions, and more than an incident has; one that says where it is stands for those that do not."""
     placed = {alarm.name for alarm in alarms if alarm.region}
-    return tuple(dict.fromkeys(alarm for alarm in alarms if alarm.region or alarm.name not in placed))
+    named = (alarm for alarm in alarms if alarm.region or alarm.name not in placed)
+    return tuple(dict.fromkeys(filter(_possible, named)))[:_MOST]
+
+
+def _possible(alarm: Alarm) -> bool:
+    """Whether CloudWatch can have an alarm of this name: what is longer, or moves the cursor, was made up."""
+    return 0 < len(alarm.name) <= _LONGEST and alarm.name.isprintable()
 
 
 def _at(value: object, *path: str) -> object:

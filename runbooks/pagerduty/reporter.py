@@ -4,13 +4,13 @@ Whatever is to be told is kept on this host's disk at once, and sent when the ta
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from runbooks.engine.apply import Outcome
-from runbooks.engine.environment import Environment, settings_of
+from runbooks.engine.environment import FOLDER, Environment, command, settings_of, state_folder
 from runbooks.engine.errors import Exit
 from runbooks.engine.lease import actor
 from runbooks.engine.operate import Diagnosis
@@ -19,7 +19,7 @@ from runbooks.pagerduty.timeline import Timeline
 from runbooks.reports import note
 from sandbox.errors import ArrakisError
 
-__all__ = ["Reporter", "account_of", "waiting"]
+__all__ = ["Reporter", "account_of", "timeline", "waiting"]
 
 
 class Reporter:
@@ -28,31 +28,42 @@ class Reporter:
     def __init__(
         self,
         incident: str,
-        environment: Environment,
+        name: str,
         *,
         tell: Callable[[str], None],
+        said: str = "",
         variables: Mapping[str, str] = os.environ,
     ) -> None:
-        """Take the incident's id, the environment, and who is told what was sent and what waits."""
-        self._incident, self._environment, self._tell = incident, environment, tell
-        found = partial(account, environment.pagerduty, variables, environment.region)
-        self._timeline = Timeline(found, environment.state / "pagerduty", tell)
+        """Take the incident's id, the environment's name, and who is told what was sent and what waits.
+
+        `said` are the options that the task was called with, for the command that does it again.
+        """
+        self._incident, self._name, self._tell, self._said = incident, name, tell, said
+        self._timeline = timeline(name, tell=tell, variables=variables)
 
     def diagnosed(self, found: Diagnosis) -> None:
         """Keep what a diagnosis found; a later one by the same runbook takes its place."""
-        text = note.diagnosis(found, incident=self._incident, at=_now(), actor=actor())
-        self._keep(f"{found.environment.name} {found.runbook.name} diagnosis", text)
+        text = note.diagnosis(found, incident=self._incident, said=self._said, at=_now(), actor=actor())
+        self._keep(f"{self._name} {found.runbook.name} diagnosis", text)
 
-    def applied(self, outcome: Outcome) -> None:
+    def applied(self, outcome: Outcome, environment: Environment) -> None:
         """Keep what became of a run; when it is taken up, that takes its place."""
-        text = note.applied(outcome, environment=self._environment, at=_now(), actor=actor())
-        self._keep(f"{self._environment.name} run {outcome.run}", text)
+        text = note.applied(
+            outcome, incident=self._incident, environment=environment, at=_now(), actor=actor()
+        )
+        self._keep(f"{self._name} run {outcome.run}", text)
 
-    def failed(self, task: str, error: ArrakisError) -> None:
-        """Keep why a task came to no result."""
-        name = self._environment.name
-        text = note.failed(error, task=task, environment=name, at=_now(), actor=actor())
-        self._keep(f"{name} {task} not done", text)
+    def failed(self, task: str, error: Exception) -> None:
+        """Keep why a task came to no result; of a fault of ours, its kind alone."""
+        if not isinstance(error, ArrakisError):
+            error = ArrakisError(f"something unexpected went wrong ({type(error).__name__})")
+        text = note.failed(error, task=task, environment=self._name, at=_now(), actor=actor())
+        self._keep(f"{self._name} {task} not done", text)
+
+    def left(self, unmatched: Sequence[tuple[str, str]]) -> None:
+        """Keep for which alarms nothing was run, and why."""
+        text = note.unmatched(unmatched, at=_now(), actor=actor())
+        self._keep("triage", text)
 
     def settle(
         self,
@@ -76,15 +87,16 @@ class Reporter:
                 healthy = False
                 self._tell(f"looked once more, and cannot tell: {error}")
             if healthy:
+                self._keep(f"{self._name} healthy", note.healthy(self._name, at=_now(), actor=actor()))
                 self._timeline.keep_status(self._incident, "resolved")
                 return
             self._tell(f"{self._incident} is not resolved: not everything is healthy yet")
         if acknowledge:
             self._timeline.keep_status(self._incident, "acknowledged")
 
-    def send(self) -> None:
-        """Send what waits on this host, within the account's time-out; the rest goes on waiting, and that is told."""
-        self._timeline.send()
+    def send(self) -> int:
+        """Send what waits on this host, within the account's time-out; return how many notes go on waiting, which is told."""
+        return self._timeline.send().left
 
     def _keep(self, step: str, text: str) -> None:
         self._timeline.keep(self._incident, step, text)
@@ -99,15 +111,20 @@ def account_of(name: str, folder: Path, variables: Mapping[str, str]) -> Account
     return account(settings.get("pagerduty", {}), variables, settings.get("region"))
 
 
-def waiting(
-    state: Path, folder: Path, *, tell: Callable[[str], None], variables: Mapping[str, str] = os.environ
-) -> dict[str, Timeline]:
-    """Return the timelines for which something may wait on this host, by their environments' names."""
-    names = sorted(each.parent.name for each in state.glob("*/pagerduty"))
-    return {
-        name: Timeline(partial(account_of, name, folder, variables), state / name / "pagerduty", tell)
-        for name in names
-    }
+def timeline(
+    name: str, *, tell: Callable[[str], None], variables: Mapping[str, str] = os.environ
+) -> Timeline:
+    """Return the timelines of an environment's incidents, with what waits for them on this host."""
+    base = f"{command()} lab" if name == "lab" else command()
+    folder = state_folder(variables) / Path(name).name / "pagerduty"
+    return Timeline(
+        partial(account_of, name, FOLDER, variables), folder, tell, flush=f"{base} pagerduty-flush"
+    )
+
+
+def waiting(variables: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names of the environments for whose timelines something may wait on this host."""
+    return sorted(each.parent.name for each in state_folder(variables).glob("*/pagerduty"))
 
 
 def _now() -> datetime:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from runbooks.pagerduty.account import Account, account
 from runbooks.pagerduty.client import Client
 from runbooks.pagerduty.incident import Alarm, Incident
 from runbooks.pagerduty.reporter import Reporter, account_of
-from runbooks.pagerduty.triage import Triage, Triaged, read
+from runbooks.pagerduty.triage import Triage, Triaged, Unknown, read
 from runbooks.pagerduty.webhook.delivery import Delivery
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError, Denied, Unreachable
+from sandbox.text import clean
 
 __all__ = ["Responder", "deliver", "named"]
 
@@ -41,47 +42,74 @@ class Responder:
         self._tell, self._variables = tell, variables
         self._triage = Triage(named, folder, resolve=self._environment, timeout=timeout, tell=tell)
 
+    def check(self) -> None:
+        """Raise ArrakisError where incidents could not be read, or the environment that is named is none."""
+        self._client().close()
+        if self._named:
+            self._environment(self._named)
+
     def incident(self, asked: str) -> tuple[Incident, Triaged]:
         """Return an incident, by id or number, and its diagnoses. Raises ArrakisError where the incident cannot be read."""
-        incident = read(self._client(), asked)
+        try:
+            incident = read(self._client(), asked)
+        except Unreachable as error:
+            error.hint = error.hint or "`triage --alarm NAME`, or the runbook by its name, needs no PagerDuty"
+            raise
         return incident, self._triage.run(incident.alarms)
 
     def alarm(self, alarm: Alarm) -> Triaged:
         """Return an alarm's diagnosis."""
         return self._triage.run([alarm])
 
-    def report(self, incident: str, triaged: Triaged) -> None:
-        """Put the diagnoses on an incident's timeline; what cannot be sent waits on this disk."""
+    def report(self, incident: str, triaged: Triaged) -> int:
+        """Put the diagnoses on an incident's timeline; return how many notes wait on this disk because they could not be sent."""
         reporters = {}
         for found in triaged.diagnoses:
-            reporter = Reporter(incident, found.environment, tell=self._tell, variables=self._variables)
+            reporter = self._reporter(incident, found.environment.name)
             reporter.diagnosed(found)
             reporters[found.environment.name] = reporter
-        for reporter in reporters.values():
-            reporter.send()
+        return sum(reporter.send() for reporter in reporters.values())
 
     def answer(self, delivery: Delivery) -> None:
-        """Answer what came over the network. Raises Unreachable where it is worth another try."""
+        """Answer what came over the network. Raises ArrakisError where it is worth another try."""
+        client = self._client()
         if delivery.kind == "incident":
-            incident, triaged = self._unresolved(delivery.subject)
-            called = [incident.id] if incident else []
+            incident = read(client, delivery.subject)
+            alarms, called = incident.alarms, [incident.id] if incident.status != "resolved" else []
         else:
-            owner, region, name = delivery.subject.split("/", 2)
-            called = [str(each["id"]) for each in self._client().open_with(name)]
+            account, region, name = delivery.subject.split("/", 2)
+            alarms = (Alarm(name=name, account=account, region=region),)
+            called = [each.id for each in self._open_about(client, alarms[0])]
             if not called:
                 raise Unreachable(f"no open incident is about {name}", hint="it may be opened in a moment")
-            triaged = self.alarm(Alarm(name=name, account=owner, region=region))
-        for each in triaged.unmatched:
-            self._tell(f"nothing was run for {each.alarm.name}: {each.reason}")
-        for one in called:
-            self.report(one, triaged)
+        if called:
+            self._answer(called, self._triage.run(alarms), pressed=delivery.key.startswith("action:"))
 
-    def _unresolved(self, asked: str) -> tuple[Incident | None, Triaged]:
-        incident = read(self._client(), asked)
-        if incident.status == "resolved":
-            self._tell(f"{incident.id} is resolved: nothing was run")
-            return None, Triaged(diagnoses=(), unmatched=())
-        return incident, self._triage.run(incident.alarms)
+    def _answer(self, incidents: Sequence[str], triaged: Triaged, *, pressed: bool) -> None:
+        """Tell the incidents. Of alarms that are no business of ours they hear only where somebody pressed the button."""
+        left = 0
+        told = [each for each in triaged.unmatched if pressed or not isinstance(each.error, Unknown)]
+        for each in triaged.unmatched:
+            self._tell(f"nothing was run for {clean(each.alarm.name)}: {clean(each.reason)}")
+        for incident in incidents:
+            left += self.report(incident, triaged)
+            if told:
+                reporter = self._reporter(incident, self._named or CUSTOM)
+                reporter.left([(each.alarm.name, each.reason) for each in told])
+                left += reporter.send()
+        if left:
+            raise Unreachable("not all of it is on the timeline yet", hint="`pagerduty-flush` sends it, too")
+        for each in told:
+            if isinstance(each.error, (Unreachable, Denied)):
+                raise each.error
+
+    def _open_about(self, client: Client, alarm: Alarm) -> list[Incident]:
+        """Return the open incidents about this alarm, and not about its namesake in another account or region."""
+        found = [read(client, str(each["id"])) for each in client.open_with(alarm.name)]
+        return [each for each in found if any(_same(one, alarm) for one in each.alarms)]
+
+    def _reporter(self, incident: str, name: str) -> Reporter:
+        return Reporter(incident, name, tell=self._tell, variables=self._variables)
 
     def _environment(self, name: str) -> Environment:
         return resolve(None if name == CUSTOM else name, self._variables, self._folder, self._state)
@@ -103,6 +131,15 @@ class Responder:
             for each in sorted(self._folder.glob("*.toml"))
         )
         return next(filter(None, named), None) or account({}, self._variables, None)
+
+
+def _same(one: Alarm, other: Alarm) -> bool:
+    """Whether they are one alarm, as far as both say where they are."""
+    return (
+        one.name == other.name
+        and (one.account or other.account) == other.account
+        and (one.region or other.region) == other.region
+    )
 
 
 def named(option: str, variables: Mapping[str, str]) -> str:

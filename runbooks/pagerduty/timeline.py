@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from runbooks.engine.environment import command
 from runbooks.pagerduty.account import Account
 from runbooks.pagerduty.client import Client, Declined
 from runbooks.pagerduty.outbox import Item, Outbox
@@ -27,25 +26,35 @@ _STEP = 200  # characters of a step's name
 _ASKING = 10.0  # seconds for whoever keeps the key
 _FAILURES = 3  # incidents in a row that cannot be told, after which no other is tried
 _WAITED = 60.0  # seconds after which a status may have been overtaken
+_OLD = 600.0  # seconds after which nobody knows whether all is healthy still
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flushed:
-    """What became of what waited: how many were sent, how many go on waiting, and what went wrong."""
+    """What became of what waited: how many were sent, how many go on waiting or were set aside, and what went wrong."""
 
     sent: int
     left: int
     reasons: tuple[str, ...]
+    refused: int = 0
 
 
 class Timeline:
     """The timelines of an account's incidents, as this host tells them. Nothing here raises when PagerDuty fails."""
 
     def __init__(
-        self, account: Callable[[], Account | None], folder: Path, tell: Callable[[str], None]
+        self,
+        account: Callable[[], Account | None],
+        folder: Path,
+        tell: Callable[[str], None],
+        *,
+        flush: str = "invoke pagerduty-flush",
     ) -> None:
-        """Take how to get the account, asked only when there is something to send; the folder of what waits; who is told."""
-        self._account, self._outbox, self._tell = account, Outbox(folder), tell
+        """Take how to get the account, asked only when there is something to send; the folder of what waits; who is told.
+
+        `flush` is the command that sends what waits.
+        """
+        self._account, self._outbox, self._tell, self._flush = account, Outbox(folder), tell, flush
         self._held: list[Item] = []  # what the disk would not take
         self._own: set[str] = set()  # the incidents that were kept for here
 
@@ -57,7 +66,7 @@ class Timeline:
         """Keep the status, acknowledged or resolved, that an incident is to have after the notes that were kept before."""
         self._keep(incident, None, status)
 
-    def send(self) -> None:
+    def send(self) -> Flushed:
         """Send what waits within the account's time-out, what was kept here first. What is left goes on waiting; that is told."""
         done = self._send(bounded=True)
         for reason in done.reasons:
@@ -66,7 +75,8 @@ class Timeline:
             self._tell(f"{counted(len(self._held), 'note')} could be neither sent nor kept, and will be lost")
         if waiting := done.left - len(self._held):
             waits, them = counted(waiting, "note waits", "notes wait"), "it" if waiting == 1 else "them"
-            self._tell(f"{waits} on disk; `{command()} pagerduty-flush` sends {them}")
+            self._tell(f"{waits} on disk; `{self._flush}` sends {them}")
+        return done
 
     def flush(self) -> Flushed:
         """Send all that waits, oldest first, each within the account's time-out."""
@@ -97,7 +107,8 @@ class Timeline:
         sending.all(sorted({item.incident: None for item in items}, key=lambda name: name not in self._own))
         self._held = [item for item in self._held if item not in sending.gone]
         reasons = tuple(dict.fromkeys([*spoilt, *sending.reasons]))
-        return Flushed(sent=sending.sent, left=len(self._items()), reasons=reasons)
+        refused = len(sending.gone) - sending.sent
+        return Flushed(sent=sending.sent, left=len(self._items()), reasons=reasons, refused=refused)
 
     def _items(self) -> list[Item]:
         return [*self._outbox.items(), *self._held]
@@ -182,9 +193,8 @@ class _Sending:
         first, *others = same
         if _plain(first.text) != _plain(item.text):
             self._change(item, first.id)
-        for note in others:  # an answer came so late that the note was sent again before it was seen
-            if _plain(note.text) in (_plain(first.text), _plain(item.text)):
-                self._client.remove_note(item.incident, note.id)
+        for note in others:  # two hosts told it at once, or an answer came too late to be seen
+            self._client.remove_note(item.incident, note.id)
         return done
 
     def _change(self, item: Item, note: str) -> None:
@@ -194,8 +204,11 @@ class _Sending:
             self._client.add_note(item.incident, item.text)
 
     def _settle(self, item: Item) -> str:
-        """Set the status, unless somebody has changed it since it was kept long ago: what was verified then may not hold now."""
-        if time.time() - item.kept_at > _WAITED:
+        """Set the status, unless it was kept too long ago, or somebody has changed it since: what was verified may not hold now."""
+        age = time.time() - item.kept_at
+        if item.text == "resolved" and age > _OLD:
+            raise Declined(f"that all is healthy was seen {age / 60:.0f} minutes ago", hint="look again")
+        if age > _WAITED:
             changed = self._client.incident(item.incident).get("last_status_change_at")
             if isinstance(changed, str) and _seconds(changed) > item.kept_at:
                 raise Declined(f"its status was changed since, so it is not set to {item.text}")

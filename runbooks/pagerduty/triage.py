@@ -15,7 +15,7 @@ from runbooks.pagerduty.client import Client
 from runbooks.pagerduty.incident import Alarm, Incident, incident_of
 from sandbox.errors import ArrakisError, Missing
 
-__all__ = ["Triage", "Triaged", "Unmatched", "match", "read"]
+__all__ = ["Triage", "Triaged", "Unknown", "Unmatched", "match", "read"]
 
 _LOOKS, _PAUSE = 3, 1.0  # how often, and seconds between: an alert may be listed a little after its incident
 
@@ -25,7 +25,12 @@ class Unmatched:
     """An alarm for which nothing was run, and why."""
 
     alarm: Alarm
-    reason: str
+    error: ArrakisError
+
+    @property
+    def reason(self) -> str:
+        """Say why, and what to do."""
+        return f"{self.error}; {self.error.hint}" if self.error.hint else str(self.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,10 @@ class Triaged:
         """Return the gravest exit code of the diagnoses; 3, cannot tell, where an alarm has no runbook or there is no alarm."""
         codes = [int(found.exit) for found in self.diagnoses]
         return max([*codes, 3 if self.unmatched or not codes else 0])
+
+
+class Unknown(ArrakisError):
+    """No runbook is for an alarm."""
 
 
 class Triage:
@@ -67,13 +76,13 @@ class Triage:
                 runbook, environment = match(alarm, self._named, self._prefixes)
                 wanted.setdefault((runbook.name, environment), (runbook, alarm))
             except ArrakisError as error:
-                unmatched.append(Unmatched(alarm=alarm, reason=_told(error)))
+                unmatched.append(Unmatched(alarm=alarm, error=error))
         diagnoses = []
         for (_, environment), (runbook, alarm) in wanted.items():
             try:
                 diagnoses.append(self._diagnose(runbook, environment, alarm))
             except ArrakisError as error:
-                unmatched.append(Unmatched(alarm=alarm, reason=_told(error)))
+                unmatched.append(Unmatched(alarm=alarm, error=error))
         return Triaged(diagnoses=tuple(diagnoses), unmatched=tuple(unmatched))
 
     def _diagnose(self, runbook: Runbook, name: str, alarm: Alarm) -> Diagnosis:
@@ -91,7 +100,7 @@ def match(alarm: Alarm, named: str, prefixes: Mapping[str, str]) -> tuple[Runboo
     """
     runbook = called_for(alarm.name)
     if runbook is None:
-        raise ArrakisError("no runbook is for it")
+        raise Unknown("no runbook is for it")
     begins = alarm.name.removesuffix(runbook.alarm)
     owners = [name for name, prefix in prefixes.items() if prefix == begins]
     if named and owners and named not in owners:
@@ -141,7 +150,3 @@ def _insist_on_the_place(environment: Environment, alarm: Alarm) -> None:
             raise ArrakisError(
                 f"it is of {what} {given}, and {environment.name} is {wanted}", hint="name another with --env"
             )
-
-
-def _told(error: ArrakisError) -> str:
-    return f"{error}; {error.hint}" if error.hint else str(error)

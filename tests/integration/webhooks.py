@@ -1,6 +1,7 @@
 """A webhook in a process of its own: `python -m tests.integration.webhooks FOLDER LIMIT [GATE]`.
 
-What it triages it writes into FOLDER/triaged, a line each, on disk before it goes on; with GATE it waits until there is that file.
+FOLDER/begun is there when it triages. What it has triaged it writes into FOLDER/triaged, a line each, on disk before it goes on; with
+GATE it waits until there is that file.
 """
 
 import http.client
@@ -34,10 +35,12 @@ VARIABLES = {
 
 def main(folder: Path, limit: int, gate: Path | None) -> None:
     """Serve until SIGTERM."""
-    listener._ARRIVAL = 2.0  # a request that drips is cut off sooner
+    # A request that drips is cut off sooner, and it is sooner crowded; so a test need not wait, or open hundreds.
+    listener._ARRIVAL, listener._CROWD, listener._MOST = 2.0, 50, 60
     written = os.open(folder / "triaged", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def triage(delivery: Delivery) -> None:
+        (folder / "begun").touch()
         while gate and not gate.exists():
             time.sleep(0.01)
         os.write(written, f"{delivery.key} {delivery.subject}\n".encode())

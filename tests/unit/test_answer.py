@@ -14,6 +14,7 @@ from runbooks.pagerduty import answer
 from runbooks.pagerduty.incident import Alarm, Incident
 from runbooks.pagerduty.triage import Triaged, Unmatched
 from runbooks.rb_sb_003 import RUNBOOK
+from sandbox.errors import ArrakisError
 from tests.unit.plans import FINDING, plan
 
 SCHEMAS = [
@@ -30,7 +31,7 @@ INCIDENT = Incident(id="Q1", number=4711, title="17 \x1b[2Jresources", status="t
 WRONG = Diagnosis(runbook=RUNBOOK, environment=STAGING, findings=(FINDING,), plan=plan(3))
 WELL = Finding(check="orphans", severity=Severity.OK, summary="no orphans")
 HEALTHY = Diagnosis(runbook=RUNBOOK, environment=STAGING, findings=(WELL,), plan=None)
-ALONE = Unmatched(alarm=Alarm(name="billing\n"), reason="no runbook is for it")
+ALONE = Unmatched(alarm=Alarm(name="billing\n"), error=ArrakisError("no runbook is for it"))
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ def finding(summary: str, severity: Severity = Severity.WARNING, check: str = "o
     return Finding(check=check, severity=severity, summary=summary, source=f"psql -c '{summary[:3]}'")
 
 
-def told(*findings: Finding, count: int = 0) -> str:
+def told(*findings: Finding, count: int = 0, said: str = "") -> str:
     found = Diagnosis(
         runbook=RUNBOOK, environment=STAGING, findings=findings, plan=plan(count) if count else None
     )
-    return note.diagnosis(found, incident="Q1ABC", at=AT, actor="chani")
+    return note.diagnosis(found, incident="Q1ABC", said=said, at=AT, actor="chani")
 
 
 def test_the_answer_is_first_and_the_command_that_applies_it_anywhere_last() -> None:
@@ -37,6 +37,15 @@ def test_the_answer_is_first_and_the_command_that_applies_it_anywhere_last() -> 
     assert lines[2:4] == ["CRITICAL an alarm", "WARNING a is an orphan"]
     assert lines[-3] == "  invoke rb-sb-003 --env staging --incident Q1ABC --apply"
     assert lines[-1] == "2026-03-14 02:13:20 UTC, chani"
+
+
+def test_the_command_proposes_nothing_but_what_was_asked_for_whatever_is_set_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ARRAKIS_ENV", "staging")
+    monkeypatch.setenv("RUNBOOKS_COMMAND", "./inv")
+    text = told(finding("a"), count=3, said="--drop")
+    assert "\n  invoke rb-sb-003 --drop --env staging --incident Q1ABC --apply\n" in text
 
 
 def test_what_needs_a_larger_radius_says_so() -> None:
@@ -74,9 +83,9 @@ def test_no_finding_can_forge_a_line() -> None:
 def test_a_run_tells_what_was_done_and_what_was_not(phase: Phase | None, settled: bool, says: str) -> None:
     result = Result(action=action(1), phase=phase, reason="in use", settled=settled)
     outcome = Outcome(run="r1", plan=plan(1), results=(result,))
-    text = note.applied(outcome, environment=STAGING, at=AT, actor="chani")
+    text = note.applied(outcome, incident="Q1ABC", environment=STAGING, at=AT, actor="chani")
     assert says in text
-    assert ("undo --run r1 --env staging" in text) == (phase in (Phase.DONE, Phase.FAILED))
+    assert ("undo --run r1 --env staging --incident Q1ABC" in text) == (phase in (Phase.DONE, Phase.FAILED))
 
 
 def test_what_did_not_go_through_says_why() -> None:

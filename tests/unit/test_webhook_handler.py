@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,18 @@ class Desk:
     sns: Sns = field(default_factory=Sns)
     kept: list[Delivery] = field(default_factory=list)
     said: io.StringIO = field(default_factory=io.StringIO)
+    ports: Ports = field(init=False)
     handler: Handler = field(init=False)
 
     def __post_init__(self) -> None:
-        ports = Ports(
+        self.ports = Ports(
             put=self._put,
             fetch=self.sns.fetch,
             clock=lambda: NOW,
             log=logger("Webhook", level="debug", stream=self.said),
             patience=5,
         )
-        self.handler = Handler(self.settings, ports)
+        self.handler = Handler(self.settings, self.ports)
 
     def _put(self, delivery: Delivery) -> Receipt:
         if isinstance(self.receipt, Exception):
@@ -244,6 +246,23 @@ def test_a_forged_subscription_is_not_confirmed() -> None:
     assert len(desk.sns.asked) == 1
 
 
+def test_while_sns_is_slow_its_messages_are_asked_for_again_and_others_are_not_held_up() -> None:
+    gate, desk = threading.Event(), Desk()
+    fetch = desk.sns.fetch
+
+    def slow(address: str) -> bytes:
+        gate.wait(30)
+        return fetch(address)
+
+    ports = replace(desk.ports, fetch=slow, patience=0.05)
+    handler = Handler(SETTINGS, ports)
+    assert handler.handle(ALARMED) == Answer(status=503, text="try again")
+    assert handler.handle(GENUINE[0][0]).status == 202
+    gate.set()
+    _until(lambda: handler.handle(ALARMED).status == 202)
+    assert len(desk.sns.asked) == 1
+
+
 def test_strangers_do_not_fill_the_log() -> None:
     desk = Desk()
     for _ in range(1000):
@@ -330,7 +349,9 @@ def test_what_cannot_be_reached_is_tried_again_and_then_set_aside(tmp_path: Path
     assert sorted(heard) == ["again", "again", "again", "aside", "done"]
 
 
-@pytest.mark.parametrize("error", [Denied("the key was refused"), KeyError("canary"), SystemExit(3)])
+@pytest.mark.parametrize(
+    "error", [Denied("the key was refused"), KeyError("canary"), SystemExit(3), KeyboardInterrupt()]
+)
 def test_any_other_failure_is_set_aside_at_once_and_the_next_is_triaged(
     tmp_path: Path, error: BaseException
 ) -> None:
@@ -360,6 +381,17 @@ def test_a_triage_without_an_end_does_not_hold_up_the_next(tmp_path: Path) -> No
         _until(lambda: len(heard) == 2)
         gate.set()
     assert heard == ["aside", "done"]
+
+
+def test_a_worker_forgets_what_is_long_done(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, limit=10, clock=lambda: NOW)
+    queue.put(replace(_delivery("old"), received=NOW - timedelta(hours=73)))
+    queue.done("old")
+    queue.close()
+    with _crew(tmp_path, lambda _: None) as (queue, heard, _):
+        queue.put(_delivery("new"))
+        _until(lambda: heard == ["done"])
+        assert queue.put(_delivery("old")) is Receipt.ACCEPTED
 
 
 def test_what_kills_the_process_each_time_is_set_aside(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runbooks.pagerduty.webhook.delivery import Delivery
-from runbooks.pagerduty.webhook.queue import Claim, Queue, Receipt
+from runbooks.pagerduty.webhook.queue import _CLAIM, Claim, Queue, Receipt
 from sandbox.errors import ArrakisError, Unreachable
 from tests.unit.webhooks import NOW, SUBJECT
 
@@ -171,6 +171,62 @@ def test_a_queue_that_cannot_be_written_says_so_and_works_again_later(tmp_path: 
         other.execute("ROLLBACK")
         other.close()
         assert queue.put(_delivery("a")) is Receipt.ACCEPTED
+
+
+def test_what_is_answered_is_on_the_disk_itself(tmp_path: Path) -> None:
+    """A process that is killed leaves its pages to the system; only a power cut shows what was not synced."""
+    with _open(tmp_path) as queue:
+        assert queue._file.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert queue._file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_full_disk_is_said_so_and_what_was_kept_is_still_there(tmp_path: Path) -> None:
+    with _open(tmp_path, limit=10_000) as queue:
+        pages = queue._file.execute("PRAGMA page_count").fetchone()[0]
+        queue._file.execute(f"PRAGMA max_page_count = {pages + 2}")
+        kept = list(_until_full(queue))
+        assert kept
+        queue._file.execute("PRAGMA max_page_count = 10000")
+        assert queue.put(_delivery("one more")) is Receipt.ACCEPTED
+        assert queue.waiting()[0] == len(kept) + 1
+
+
+def _until_full(queue: Queue) -> Iterator[str]:
+    for number in range(5000):
+        try:
+            queue.put(_delivery(f"delivery-{number}"))
+        except Unreachable:
+            return
+        yield f"delivery-{number}"
+    raise AssertionError("it was never full")
+
+
+def test_what_is_remembered_does_not_slow_down_what_waits(tmp_path: Path) -> None:
+    """Nothing is scanned that grows by the day."""
+    with _open(tmp_path) as queue:
+        for statement in (
+            _CLAIM.replace(":now", "0"),
+            "SELECT count(*) FROM deliveries WHERE state IN ('waiting', 'claimed')",
+            "SELECT min(received) FROM deliveries WHERE state IN ('waiting', 'claimed')",
+            "DELETE FROM deliveries WHERE state IN ('done', 'aside') AND received < 7",
+            "SELECT 1 FROM deliveries WHERE key = 'a'",
+        ):
+            steps = [row[3] for row in queue._file.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            assert steps
+            assert all("INDEX" in step or "PRIMARY KEY" in step or "SCALAR" in step for step in steps), steps
+
+
+def test_a_clock_that_is_set_back_leaves_nothing_behind(tmp_path: Path) -> None:
+    clock = Clock()
+    with _open(tmp_path, clock=clock) as queue:
+        queue.put(_delivery("new"))
+        queue.put(_delivery("tried"))
+        queue.claim()
+        queue.claim()
+        queue.again("tried", timedelta(seconds=600))
+        queue.put(_delivery("newer"))
+        clock.now -= timedelta(days=1)
+        assert [_claimed(queue), _claimed(queue), _claimed(queue)] == ["tried", "newer", None]
 
 
 def test_threads_do_not_get_the_same_delivery(tmp_path: Path) -> None:

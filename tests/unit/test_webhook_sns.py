@@ -287,6 +287,16 @@ def test_only_a_few_requests_wait_at_a_time() -> None:
     assert errands.run("c", slow) == 7
 
 
+def test_calls_that_nobody_waits_for_any_more_do_not_pile_up() -> None:
+    gate, errands = threading.Event(), Errands[bool](patience=0.01, most=2)
+    for name in ("a", "b"):
+        with pytest.raises(Unreachable, match="no answer"):
+            errands.run(name, lambda: gate.wait(30))
+    with pytest.raises(Unreachable, match="too many calls"):
+        errands.run("c", lambda: gate.wait(30))
+    gate.set()
+
+
 def test_a_confirmation_is_an_address_of_our_own_making() -> None:
     content = subscription() | {"SubscribeURL": "https://evil.test/"}
     address = sns.confirmation(_checked(sealed(content)))

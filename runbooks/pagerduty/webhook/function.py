@@ -42,12 +42,18 @@ def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any] | None:
 
 @cache
 def _function() -> "Function":
-    from runbooks.pagerduty.responder import deliver
     from sandbox.adapters.aws import Aws
 
     level = os.environ.get("LOG_LEVEL") or "info"
     aws = Aws(region=os.environ.get("AWS_REGION"), timeout=5)
-    return Function(os.environ, aws, deliver, log=logger("Webhook", level=level, stream=sys.stderr))
+    return Function(os.environ, aws, _deliver, log=logger("Webhook", level=level, stream=sys.stderr))
+
+
+def _deliver(delivery: Delivery) -> None:
+    """Triage it. What that takes is imported now: a request that starts an instance has to be answered at once."""
+    from runbooks.pagerduty.responder import deliver
+
+    deliver(delivery)
 
 
 class Function:

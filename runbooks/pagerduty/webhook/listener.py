@@ -19,12 +19,11 @@ __all__ = ["Listener", "listener"]
 
 _ARRIVAL = 10.0  # seconds for a whole request
 _SILENCE = 75  # seconds without any; proxies keep theirs open for 60
-_CROWD, _MOST = (
-    400,
-    500,
-)  # connections: when to close the one that has been idle the longest, and when to take no more
+# Connections: from how many on each new one costs another its place, and when no more are taken.
+_CROWD, _MOST = 150, 200
 _THREADS = 8
 _HEADERS = 16 * 1024
+_IN_MEMORY = 64 * 1024  # bytes of a body; the rest of a larger one is on disk until it is whole
 
 
 class _Connection(HTTPChannel):  # type: ignore[misc]
@@ -98,6 +97,7 @@ def listener(
             connection_limit=_MOST,
             channel_timeout=_SILENCE,
             cleanup_interval=1,
+            inbuf_overflow=_IN_MEMORY,
             max_request_header_size=_HEADERS,
             max_request_body_size=LARGEST + 1,
             ident=None,

@@ -21,7 +21,8 @@ from sandbox.errors import ArrakisError, Unreachable
 __all__ = ["Claim", "Queue", "Receipt"]
 
 _REMEMBERED = timedelta(hours=72)
-_PATIENCE = 0.7  # seconds for the lock and the file: a request has to be answered within one
+# Seconds for other threads, and for other programs at the file: a request has to be answered within one.
+_PATIENCE, _BUSY = 0.6, 0.2
 _TABLE = """
 CREATE TABLE IF NOT EXISTS deliveries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -29,12 +30,21 @@ CREATE TABLE IF NOT EXISTS deliveries (
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
     received REAL NOT NULL,  -- seconds since 1970, as the other moments are
-    due REAL NOT NULL,
+    due REAL NOT NULL DEFAULT 0,
     tries INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'claimed', 'done', 'aside'))
 );
-CREATE INDEX IF NOT EXISTS unfinished ON deliveries (due, seq) WHERE state IN ('waiting', 'claimed');
+CREATE INDEX IF NOT EXISTS unfinished ON deliveries (seq, due, state) WHERE state IN ('waiting', 'claimed');
 CREATE INDEX IF NOT EXISTS finished ON deliveries (received) WHERE state IN ('done', 'aside');
+"""
+# Both conditions on the state, because SQLite takes a partial index only where its very words are said. A pause is an hour at most:
+# what is due later than that was put off before the clock was set back.
+_CLAIM = """
+UPDATE deliveries SET state = 'claimed', tries = tries + 1 WHERE seq = (
+    SELECT seq FROM deliveries
+    WHERE state IN ('waiting', 'claimed') AND state = 'waiting' AND (due <= :now OR due > :now + 3600)
+    ORDER BY seq LIMIT 1)
+RETURNING key, kind, subject, received, tries
 """
 
 
@@ -81,10 +91,9 @@ class Queue:
                 return Receipt.DUPLICATE
             if _unfinished(file) >= self._limit:
                 return Receipt.FULL
-            received = delivery.received.timestamp()
             file.execute(
-                "INSERT INTO deliveries (key, kind, subject, received, due) VALUES (?, ?, ?, ?, ?)",
-                (delivery.key, delivery.kind, delivery.subject, received, received),
+                "INSERT INTO deliveries (key, kind, subject, received) VALUES (?, ?, ?, ?)",
+                (delivery.key, delivery.kind, delivery.subject, delivery.received.timestamp()),
             )
         self._news.set()
         return Receipt.ACCEPTED
@@ -93,12 +102,7 @@ class Queue:
         """Return the oldest delivery that is due, which is the caller's from now on. Raises Unreachable."""
         with self._changing() as file:
             self._news.clear()
-            row = file.execute(
-                "UPDATE deliveries SET state = 'claimed', tries = tries + 1 WHERE seq = ("
-                " SELECT seq FROM deliveries WHERE state = 'waiting' AND due <= ? ORDER BY due, seq LIMIT 1)"
-                " RETURNING key, kind, subject, received, tries",
-                (self._clock().timestamp(),),
-            ).fetchone()
+            row = file.execute(_CLAIM, {"now": self._clock().timestamp()}).fetchone()
         if row is None:
             return None
         key, kind, subject, received, tries = row
@@ -182,7 +186,7 @@ def _alone(path: Path) -> int:
 def _opened(path: Path) -> sqlite3.Connection:
     """Return the file, ready for use: as it was left, but that what was claimed waits again."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable for all
-    file = sqlite3.connect(path, timeout=_PATIENCE, check_same_thread=False)
+    file = sqlite3.connect(path, timeout=_BUSY, check_same_thread=False)
     try:
         file.execute("PRAGMA journal_mode = WAL")
         file.execute("PRAGMA synchronous = FULL")

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging import Logger
@@ -16,7 +16,7 @@ from typing import Any
 from runbooks.pagerduty.webhook.certificates import fetch
 from runbooks.pagerduty.webhook.delivery import Delivery
 from runbooks.pagerduty.webhook.handler import Answer, Handler, Ports, Request
-from runbooks.pagerduty.webhook.listener import listener
+from runbooks.pagerduty.webhook.listener import Listener, listener
 from runbooks.pagerduty.webhook.metrics import Metrics
 from runbooks.pagerduty.webhook.queue import Queue
 from runbooks.pagerduty.webhook.settings import Settings
@@ -61,28 +61,28 @@ def serve(
     asked again later, raising anything else is not. Raises ArrakisError where the folder or the address is not to be had.
     """
     log, ended = logger("Webhook", level=level, stream=sys.stderr), stop or threading.Event()
-    queue = Queue(folder, limit=limit, clock=_now)
-    metrics = Metrics(queue.waiting)
-    ports = Ports(put=queue.put, fetch=fetch, clock=_now, log=log, kept=metrics.kept)
-    worker = Worker(queue=queue, triage=triage, log=log, stop=ended, heard=metrics.triaged)
-    crew = [threading.Thread(target=worker.run, daemon=True, name=f"triage {n}") for n in range(workers)]
-    application = _Application(Handler(settings, ports), queue, metrics, crew)
-    try:
-        listening = listener(application, host, port)
-    except OSError as error:
-        queue.close()
-        raise ArrakisError(
-            f"{host}:{port} cannot be listened on: {error.strerror}", hint="say another --port"
-        ) from error
-    with _ending_calmly(ended), _heard(log):
+    with closing(Queue(folder, limit=limit, clock=_now)) as queue, _ending_calmly(ended), _heard(log):
+        metrics = Metrics(queue.waiting)
+        worker = Worker(queue=queue, triage=triage, log=log, stop=ended, heard=metrics.triaged)
+        crew = [threading.Thread(target=worker.run, daemon=True, name="triage") for _ in range(workers)]
+        ports = Ports(put=queue.put, fetch=fetch, clock=_now, log=log, kept=metrics.kept)
+        listening = _listening(_Application(Handler(settings, ports), queue, metrics, crew), host, port)
         for thread in crew:
             thread.start()
         ready(f"http://{listening.effective_host}:{listening.effective_port}")
         listening.run_until(ended.is_set)
-        patience = time.monotonic() + _GRACE
+        over = time.monotonic() + _GRACE
         for thread in crew:
-            thread.join(max(0.0, patience - time.monotonic()))
-    queue.close()
+            thread.join(max(0.0, over - time.monotonic()))
+
+
+def _listening(application: "_Application", host: str, port: int) -> Listener:
+    try:
+        return listener(application, host, port)
+    except OSError as error:
+        raise ArrakisError(
+            f"{host}:{port} cannot be listened on: {error.strerror}", hint="say another --port"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +133,8 @@ class _Application:
 @contextmanager
 def _ending_calmly(ended: threading.Event) -> Iterator[None]:
     """Let SIGTERM and Ctrl-C set `ended`, where signals can be had: in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught = (signal.SIGTERM, signal.SIGINT)
+    here = threading.current_thread() is threading.main_thread()
+    caught = (signal.SIGTERM, signal.SIGINT) if here else ()
     before = {number: signal.signal(number, lambda *_: ended.set()) for number in caught}
     try:
         yield

@@ -1,11 +1,13 @@
 """Takes what waits off the queue, and has it triaged."""
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from logging import Logger
-from typing import Any
+from typing import Any, TypeVar
 
 from runbooks.pagerduty.webhook.delivery import Delivery
 from runbooks.pagerduty.webhook.handler import complaint
@@ -15,6 +17,8 @@ from sandbox.errors import Unreachable
 from sandbox.joblog import fields
 
 __all__ = ["Worker"]
+
+T = TypeVar("T")
 
 _PAUSES = (5.0, 20.0, 60.0, 180.0, 600.0)  # seconds before another try; after the last it is set aside
 _DEADLINE = 300.0
@@ -40,7 +44,11 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop` is set. A delivery that is in hand by then is triaged to its end."""
+        trimmed = -math.inf
         while not self.stop.is_set():
+            if time.monotonic() - trimmed > _HOUR:
+                trimmed = time.monotonic()
+                self._surely(self.queue.trim)
             claim = self._surely(self.queue.claim)
             if claim:
                 self._work(claim)
@@ -61,7 +69,7 @@ class Worker:
                 return self._end("again", lambda: self.queue.again(delivery.key, timedelta(seconds=pause)))
             self.log.error("Set aside: it was tried too often", extra=_with(said, **complaint(error)))
             return self._end("aside", lambda: self.queue.set_aside(delivery.key))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # this thread has to outlive whatever a triage does
             self.log.error("Set aside: the triage failed", extra=_with(said, **complaint(error)))
             return self._end("aside", lambda: self.queue.set_aside(delivery.key))
         self.log.info("Triaged", extra=said)
@@ -71,7 +79,7 @@ class Worker:
         self._surely(call)
         self.heard(what)
 
-    def _surely(self, call: Callable[[], Claim | None]) -> Claim | None:
+    def _surely(self, call: Callable[[], T]) -> T | None:
         """Call the queue until it answers, or the server ends: a disk that is full is so for a while."""
         while True:
             try:
