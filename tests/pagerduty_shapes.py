@@ -134,11 +134,11 @@ def message(alarm: str, account: str, region: str) -> dict[str, Any]:
     }
 
 
-def note(name: str, text: str) -> dict[str, Any]:
-    """Return a note as somebody writes it in the web."""
+def note(name: str, text: str, author: str) -> dict[str, Any]:
+    """Return a note as that user writes it."""
     return {
         "id": name,
-        "user": _reference("user", "PUSR001", "On-call engineer"),
+        "user": _reference("user", author, "On-call engineer"),
         "channel": {"summary": "The PagerDuty website or APIs"},
         "content": text,
         "created_at": now(),

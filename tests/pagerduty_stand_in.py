@@ -95,11 +95,11 @@ class StandIn:
             self._alerts[incident].append(made)
             return made
 
-    def add_note(self, incident: str, text: str) -> str:
-        """Write a note by hand, and return its id."""
+    def add_note(self, incident: str, text: str, author: str = "PUSR002") -> str:
+        """Write a note by hand, and return its id; what comes by the API is PUSR001's."""
         with self._lock:
             name = f"PNOTE{next(self._numbers)}"
-            self._notes[incident].append(shapes.note(name, text))
+            self._notes[incident].append(shapes.note(name, text, author))
             return name
 
     def notes(self, incident: str) -> list[str]:
@@ -235,7 +235,7 @@ class StandIn:
         incident = self._found(name)
         if len(self._notes[incident]) >= MOST_NOTES:
             raise Refusal(400, "Invalid Input Provided", 2001, "Incident has too many notes")
-        self.add_note(incident, _content(asked))
+        self.add_note(incident, _content(asked), "PUSR001")
         return 200, {"note": self._notes[incident][-1]}
 
     def _put_note(self, asked: Asked, name: str, note: str) -> tuple[int, Any]:

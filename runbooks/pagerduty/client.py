@@ -32,10 +32,11 @@ class Declined(ArrakisError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A note on an incident's timeline."""
+    """A note on an incident's timeline; `author` is a user's id, empty where that is not told."""
 
     id: str
     text: str
+    author: str
 
 
 class Client:
@@ -79,7 +80,7 @@ class Client:
         """Return all notes of an incident, as PagerDuty orders them."""
         answer = self._ask("GET", f"/incidents/{_known(incident)}/notes", self._until())
         return [
-            Note(id=each["id"], text=each["content"])
+            Note(id=each["id"], text=each["content"], author=_author(each))
             for each in _entries(answer, "notes")
             if isinstance(each.get("id"), str) and isinstance(each.get("content"), str)
         ]
@@ -226,6 +227,11 @@ def _known(name: str) -> str:
     if not _ID.fullmatch(name):
         raise Declined(f"{clean(name)[:60]!r} is no id of PagerDuty's", hint="it looks like Q1ABC2DEF3GHI4")
     return name
+
+
+def _author(note: Mapping[str, Any]) -> str:
+    user = note.get("user")
+    return str(user.get("id", "")) if isinstance(user, Mapping) else ""
 
 
 def _code(answer: Answer) -> object:

@@ -81,15 +81,16 @@ def test_what_was_applied_is_told_the_incident_resolved_and_the_undoing_told_too
     assert applied.code == 0, applied.said
     run = applied.document["run"]["id"]
     assert call.account.status(incident) == "resolved"
-    diagnosis, outcome = call.account.notes(incident)
+    diagnosis, outcome, healthy = call.account.notes(incident)
+    assert "everything is healthy, so the incident is resolved" in healthy
     assert "something is wrong" in diagnosis
     assert "applied: 10 of 10 actions, verified" in outcome
-    assert f"invoke lab undo --run {run}" in outcome
+    assert f"invoke lab undo --run {run} --incident {incident}" in outcome
     call.account.set_status(incident, "triggered")
     undone = call.engineer.call("undo", "--run", run, "--yes", *told)
     assert undone.code == 0, undone.said
-    assert f"undid {run}: 10 of 10 actions, verified" in call.account.notes(incident)[2]
-    assert len(call.account.notes(incident)) == 3
+    assert f"undid {run}: 10 of 10 actions, verified" in call.account.notes(incident)[3]
+    assert len(call.account.notes(incident)) == 4
     assert call.account.status(incident) == "triggered"
 
 
@@ -103,6 +104,31 @@ def test_nothing_is_acknowledged_unless_all_was_applied(call: Call) -> None:
     assert "rb-sb-003 in lab did not go through: refused by the guard" in call.account.notes(incident)[1]
     alone = call.engineer.call("rb-sb-003", "--apply", "--yes", "--acknowledge")
     assert (alone.code, alone.err.splitlines()[0]) == (1, "--acknowledge needs an incident")
+    looking = call.engineer.call("rb-sb-003", "--acknowledge", "--incident", incident)
+    assert (looking.code, looking.err.split(":")[0]) == (1, "--acknowledge needs --apply")
+
+
+def test_the_command_on_the_timeline_proposes_what_was_asked_for_and_no_more(call: Call) -> None:
+    incident = call.opened()
+    answer = call.engineer.call("mass-cleanup", "--only", "remains", "--limit", "1", "--incident", incident)
+    assert answer.code == 2, answer.said
+    assert f" --incident {incident}\n" in answer.out
+    [note] = call.account.notes(incident)
+    assert f"  invoke lab mass-cleanup --only remains --limit 1 --incident {incident} --apply\n" in note
+
+
+def test_an_emergency_tells_what_was_done(call: Call) -> None:
+    incident = call.opened()
+    stopped = call.engineer.call(
+        "emergency-stop", "--only", "cleanup", "--yes", "--json", "--incident", incident
+    )
+    assert stopped.code == 0, stopped.said
+    assert call.engineer.call("emergency-status", "--incident", incident).code == 2
+    assert call.engineer.call("emergency-resume", "--yes", "--json", "--incident", incident).code == 0
+    done, status, back = call.account.notes(incident)
+    assert "EMERGENCY-STOP in lab, applied: 2 of 2 actions, verified" in done
+    assert f"  invoke lab emergency-resume --incident {incident}\n" in status
+    assert "EMERGENCY-RESUME in lab, applied: 2 of 2 actions, verified" in back
 
 
 @pytest.mark.parametrize(
@@ -121,13 +147,13 @@ def test_whatever_befalls_pagerduty_the_work_is_done_and_the_note_sent_later(
     answer = engineer.call("rb-sb-003", "--incident", incident)
     assert answer.code == 2, answer.said
     assert "RB-SB-003" in answer.out
-    assert "1 note waits on disk; `invoke pagerduty-flush` sends it" in answer.err
+    assert "1 note waits on disk; `invoke lab pagerduty-flush` sends it" in answer.err
     assert why in answer.err
     assert answer.seconds < 25
     assert call.account.notes(incident) == []
     call.account.recover()
     flushed = call.engineer.call("pagerduty-flush", "--json")
-    assert (flushed.code, flushed.document) == (0, {"sent": 1, "left": 0}), flushed.said
+    assert (flushed.code, flushed.document) == (0, {"sent": 1, "left": 0, "refused": 0}), flushed.said
     assert len(call.account.notes(incident)) == 1
 
 

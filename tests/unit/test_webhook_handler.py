@@ -17,7 +17,7 @@ from runbooks.pagerduty.webhook.handler import LARGEST, Answer, Handler, Ports, 
 from runbooks.pagerduty.webhook.queue import Queue, Receipt
 from runbooks.pagerduty.webhook.settings import Settings
 from runbooks.pagerduty.webhook.worker import Worker
-from sandbox.errors import Denied, Unreachable
+from sandbox.errors import Unreachable
 from sandbox.joblog import logger
 from tests.unit.webhooks import (
     ACTION_SECRET,
@@ -350,7 +350,7 @@ def test_what_cannot_be_reached_is_tried_again_and_then_set_aside(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "error", [Denied("the key was refused"), KeyError("canary"), SystemExit(3), KeyboardInterrupt()]
+    "error", [RuntimeError("canary"), KeyError("canary"), SystemExit(3), KeyboardInterrupt()]
 )
 def test_any_other_failure_is_set_aside_at_once_and_the_next_is_triaged(
     tmp_path: Path, error: BaseException

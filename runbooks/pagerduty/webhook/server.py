@@ -57,7 +57,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM, Ctrl-C or `stop`; each delivery that comes in is handed to `triage`, in order.
 
-    `limit` is how many may wait in the queue, which is in `folder`; `ready` is told the address. `triage` raising Unreachable is
+    `limit` is how many may wait in the queue, which is in `folder`; `ready` is told the address. `triage` raising ArrakisError is
     asked again later, raising anything else is not. Raises ArrakisError where the folder or the address is not to be had.
     """
     log, ended = logger("Webhook", level=level, stream=sys.stderr), stop or threading.Event()

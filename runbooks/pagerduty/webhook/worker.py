@@ -13,14 +13,22 @@ from runbooks.pagerduty.webhook.delivery import Delivery
 from runbooks.pagerduty.webhook.handler import complaint
 from runbooks.pagerduty.webhook.queue import Claim, Queue
 from sandbox.deadline import within
-from sandbox.errors import Unreachable
+from sandbox.errors import ArrakisError, Unreachable
 from sandbox.joblog import fields
 
 __all__ = ["Worker"]
 
 T = TypeVar("T")
 
-_PAUSES = (5.0, 20.0, 60.0, 180.0, 600.0)  # seconds before another try; after the last it is set aside
+_PAUSES = (
+    5.0,
+    20.0,
+    60.0,
+    180.0,
+    600.0,
+    1800.0,
+    3600.0,
+)  # seconds before another try; after the last it is set aside
 _DEADLINE = 300.0
 _IDLE, _HOUR = 0.5, 3600.0
 _STUCK = 2.0  # seconds before the queue's file is tried again
@@ -28,7 +36,7 @@ _STUCK = 2.0  # seconds before the queue's file is tried again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One worker: a triage at a time, tried again while something cannot be reached.
+    """One worker: a triage at a time, tried again for two hours while something is in its way.
 
     `heard` is told what became of each try: done, again or aside. `pauses` are seconds before each further try, `deadline` is
     how long a triage may take.
@@ -62,7 +70,7 @@ class Worker:
             return self._end("aside", lambda: self.queue.set_aside(delivery.key))
         try:
             within(self.deadline, lambda: self.triage(delivery), "the triage")
-        except Unreachable as error:
+        except ArrakisError as error:  # a key that is refused today may be mended in an hour
             if claim.tries <= len(self.pauses):
                 pause = self.pauses[claim.tries - 1]
                 self.log.warning("Tried again later", extra=_with(said, seconds=pause, **complaint(error)))
