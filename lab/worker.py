@@ -187,6 +187,7 @@ async def _pulled(client: Client, stream: str, consumer: str) -> AsyncIterator[M
             except nats.errors.TimeoutError:
                 due = 0
                 continue
+            _insist()
             status = (message.headers or {}).get("Status")
             if status is None:
                 due -= 1
@@ -199,6 +200,13 @@ async def _pulled(client: Client, stream: str, consumer: str) -> AsyncIterator[M
     finally:
         with contextlib.suppress(nats.errors.Error):
             await arriving.unsubscribe()
+
+
+def _insist() -> None:
+    """End the task if it was cancelled: where a message comes at that very moment, Python 3.11's wait_for loses it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _connected(url: str) -> Client:

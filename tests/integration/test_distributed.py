@@ -403,13 +403,15 @@ def test_a_run_that_is_undone_under_its_workers_is_not_worked_on_by_them(place: 
     other = place.operator("elsewhere")
     inverse = [replace(each, verb=f"undo {each.verb}") for each in actions(1)]
     undoing = plans.seal(replace(planned(other, inverse), undoes=run))
-    meddled = threading.Event()
+    meddling, undone = threading.Lock(), threading.Event()
 
     def meddle(_: Action) -> None:
-        if not meddled.is_set():
-            meddled.set()
-            place.world.sql.execute("UPDATE runbooks.lease SET heartbeat = now() - interval '1 minute'")
-            other.apply(undoing, counting(), ask=lambda *_: None, max_targets=1)
+        if not meddling.acquire(blocking=False):
+            undone.wait(20)
+            return
+        place.world.sql.execute("UPDATE runbooks.lease SET heartbeat = now() - interval '1 minute'")
+        other.apply(undoing, counting(), ask=lambda *_: None, max_targets=1)
+        undone.set()
 
     with pytest.raises(Refused, match=f"run {run} was undone by {NAME}"):
         place.crew(meddle=meddle, idle=2).work()

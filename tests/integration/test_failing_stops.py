@@ -12,7 +12,7 @@ import pytest
 
 from runbooks import emergency_resume, emergency_stop
 from runbooks.engine.apply import Outcome
-from runbooks.engine.environment import resolve
+from runbooks.engine.environment import command, resolve
 from runbooks.engine.errors import Exit
 from runbooks.engine.model import Phase, Runbook
 from runbooks.engine.operate import Diagnosis, Operator
@@ -162,7 +162,7 @@ def test_whatever_fails_in_a_stop_the_rest_is_stopped_and_again_stops_it(
     failed = [each for each in done.outcome.results if each.phase is Phase.FAILED]
     assert failed or done.outcome.left
     if failed:
-        assert f"invoke resume --run {done.outcome.run}" in done.said
+        assert f"{command()} resume --run {done.outcome.run}" in done.said
         took_up = scene.go_on(done.outcome.run)
         assert took_up is (Exit.PARTLY if done.outcome.left else Exit.HEALTHY)
     if done.outcome.left:

@@ -114,7 +114,8 @@ def fails(probe: Callable[[], Reach]) -> bool:
 def test_postgresql_refuses_the_password(world: World) -> None:
     """One more user, who alone has to give a password."""
     world.sql.execute("CREATE ROLE locked LOGIN PASSWORD 'right'")
-    rules = f"VALUES ('host all locked {HOST}/32 scram-sha-256'), ('host all all {HOST}/32 trust')"
+    others = f"('host all all {HOST}/32 trust'), ('host replication all {HOST}/32 trust')"  # as they were
+    rules = f"VALUES ('host all locked {HOST}/32 scram-sha-256'), {others}"
     world.sql.execute(f"COPY ({rules}) TO '{world.one('SHOW hba_file')}'".encode())
     world.one("SELECT pg_reload_conf()")
     place = world.database.host

@@ -29,7 +29,7 @@ class Desk:
         self.told: list[str] = []
         variables = {**account.variables, "RUNBOOKS_STATE_DIR": str(state), **changes}
         self.responder = Responder(
-            named, FOLDER, state, timeout=2, tell=self.told.append, variables=variables
+            "lab", FOLDER, state, timeout=2, tell=self.told.append, variables=variables
         )
 
     def answer(self, kind: Literal["incident", "alarm"], subject: str, key: str = "pagerduty:1") -> None:

@@ -22,6 +22,7 @@ from sandbox import registry, schemas
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.removal import Terms, clean_up
+from tests.acceptance.engineer import eventually
 from tests.integration.hand import ROWS, Hand, Waiting, at_once, everything, holding, many
 from tests.integration.test_cleanup import job
 from tests.integration.world import World
@@ -239,15 +240,17 @@ def test_what_waits_for_a_lock_while_the_flag_is_raised_changes_nothing(
             other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE".encode())
             if what == "condemn":
                 other.execute("SELECT FROM sandboxes WHERE id = %s FOR UPDATE", (boxes[0],))
-            raised = threading.Timer(
-                0.5, lambda: hand.flag.apply(raising("stop-1", halting=True, reason="", parts=()))
-            )
-            release = threading.Timer(1.2, other.commit)
-            for each in (raised, release):
-                each.start()
+
+            def meddle() -> None:
+                eventually(lambda: bool(world.count("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+                hand.flag.apply(raising("stop-1", halting=True, reason="", parts=()))
+                other.commit()
+
+            meddling = threading.Thread(target=meddle)
+            meddling.start()
             with suppress(Stopped):
                 change()
-            release.join()
+            meddling.join()
     assert world.sql.execute(ROWS.encode()).fetchall() == before
     assert world.schemas() == schemas_before
 

@@ -131,11 +131,12 @@ def test_what_loses_nothing_is_nothing_to_undo() -> None:
     ],
 )
 def test_an_undo_is_offered_where_something_was_done_that_can_be(
-    what: Action, phase: Phase, offered: bool
+    what: Action, phase: Phase, offered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RUNBOOKS_COMMAND", "./inv")
     result = Result(action=what, phase=phase, reason="so", settled=phase is Phase.DONE)
     text = applied(Outcome(run="r1", plan=plan(1), results=(result,)), environment=STAGING)
-    assert ("Undo:   invoke undo --run r1 --env staging" in text) is offered
+    assert ("Undo:   ./inv undo --run r1 --env staging" in text) is offered
 
 
 def test_why_each_target_is_acted_on_is_told_on_a_narrow_terminal_too() -> None:
