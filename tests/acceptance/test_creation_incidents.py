@@ -174,6 +174,7 @@ def test_the_cause_is_named_alone_and_mended(
         assert desk.rows(SCHEMAS) == before
 
 
+@pytest.mark.soak
 def test_sessions_idle_in_a_transaction_are_ended_and_no_others(desk: Desk) -> None:
     with suffering(desk.lab, "idle-in-transaction"):
         look = desk.look()

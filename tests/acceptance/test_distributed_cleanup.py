@@ -49,6 +49,7 @@ def done(*states: Path) -> Counter[str]:
     return found
 
 
+@pytest.mark.soak
 def test_handed_over_done_by_a_worker_and_followed(yard: control.Lab, tmp_path: Path) -> None:
     fill(yard.env, expired=6)
     boss, host = Engineer(yard, tmp_path / "boss"), Engineer(yard, tmp_path / "host")

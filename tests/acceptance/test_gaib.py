@@ -226,6 +226,7 @@ STEPS = (
 )
 
 
+@pytest.mark.soak
 def test_every_short_name_is_its_command_and_answers_with_one_document(
     world: World, chani: Developer
 ) -> None:
@@ -559,6 +560,7 @@ def test_what_production_would_lose_is_named_and_nothing_is_destroyed(world: Wor
     assert world.one("SELECT status::text FROM sandboxes WHERE name = %s", NAME) == "running"
 
 
+@pytest.mark.soak
 def test_a_half_made_row_is_answered_in_every_command(
     world: World, chani: Developer, half_made: UUID
 ) -> None:

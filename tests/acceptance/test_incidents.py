@@ -257,6 +257,7 @@ def test_no_connection_is_left_not_even_for_a_superuser(lay_out: Callable[[str],
     assert scene.children("lab.actors") == []
 
 
+@pytest.mark.soak
 def test_views_elsewhere_rest_on_two_schemas(lay_out: Callable[[str], Scene]) -> None:
     scene = lay_out("foreign-view")
     for view in VIEWS:

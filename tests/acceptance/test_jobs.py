@@ -101,6 +101,7 @@ def test_a_clean_up_says_what_it_did(engineer: Engineer, due: str) -> None:
         assert actors.fetchall() == [("sandbox-cleanup",)]
 
 
+@pytest.mark.soak
 def test_without_redis_the_keys_are_left_and_counted(engineer: Engineer, due: str) -> None:
     blind = engineer.but(REDIS_URL=DEAD["REDIS_URL"])
     answer = blind.call("cleanup")

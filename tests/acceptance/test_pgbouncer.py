@@ -107,6 +107,7 @@ def test_the_jobs(engineer: Engineer) -> None:
     assert named.call("cleanup").code == 0
 
 
+@pytest.mark.soak
 def test_gaib(engineer: Engineer, tmp_path: Path) -> None:
     chani = Developer.at(tmp_path, engineer.env)
     for command in (

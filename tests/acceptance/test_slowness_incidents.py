@@ -159,6 +159,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     control.reset(home)
 
 
+@pytest.mark.soak
 def test_dropped_indexes_are_named_and_made_again(desk: Desk) -> None:
     desk.lay_out("index-dropped")
     found = desk.look()
