@@ -27,16 +27,17 @@ def undisturbed(engineer: Engineer) -> Dump:
     return left.without_stamps()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "records",
     [
-        pytest.param(RUN_STARTED, marks=pytest.mark.soak),
-        pytest.param(FIRST_SCHEMA_BEGUN, marks=pytest.mark.soak),
-        pytest.param(FIRST_SCHEMA_DONE, marks=pytest.mark.soak),
-        pytest.param(9, marks=pytest.mark.soak),
+        RUN_STARTED,
+        FIRST_SCHEMA_BEGUN,
+        FIRST_SCHEMA_DONE,
+        9,
         FIRST_KEYS_BEGUN,
-        pytest.param(LAST_KEYS_BEGUN, marks=pytest.mark.soak),
-        pytest.param(LAST_DONE, marks=pytest.mark.soak),
+        LAST_KEYS_BEGUN,
+        LAST_DONE,
     ],
 )
 def test_a_killed_apply_is_taken_up_where_it_stopped(

@@ -120,6 +120,7 @@ def test_a_key_used_before_the_plan(engineer: Engineer, whole: dict[str, Any]) -
     assert set(named(document["plan"], "keys")) == set(named(whole, "keys")) - {token}
 
 
+@pytest.mark.soak
 def test_all_of_it_between_plan_and_apply(newcomer: Engineer, whole: dict[str, Any]) -> None:
     """Locked, written, listened to and touched: four are skipped, six go, exit 5."""
     before = dump(newcomer.lab)

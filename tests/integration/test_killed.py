@@ -66,6 +66,7 @@ def steps(kill: Kill, operation: str, name: str, arrange: Callable[[], object]) 
         yield step
 
 
+@pytest.mark.soak
 def test_a_create_is_whole_or_nothing(world: World, kill: Kill) -> None:
     def arrange() -> None:
         world.wipe()
