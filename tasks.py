@@ -12,7 +12,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from runbooks.console import Session, asking, calmly, note
-from runbooks.options import choice, choices, duration, number, one_way, said
+from runbooks.options import Telling, choice, choices, duration, number, one_way, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,29 +59,16 @@ _HELP = {
     "alone": "do what is left of a distributed run here, without the queue",
     "report": "also write the result as JSON and Markdown into this folder",
 }
+_OUTPUT = ("env", "json", "timeout", "report", "incident")
+_CHANGE = (*_OUTPUT, "yes")
+_RUNBOOK = (*_CHANGE, "apply", "max_targets", "acknowledge", "resolve_when_healthy")
 
 
 def _help(*names: str) -> dict[str, str]:
     return {name.replace("_", "-"): _HELP[name] for name in names}
 
 
-@task(
-    name="rb-sb-001",
-    auto_shortflags=False,
-    help=_help(
-        "env",
-        "apply",
-        "via",
-        "json",
-        "max_targets",
-        "timeout",
-        "yes",
-        "report",
-        "incident",
-        "acknowledge",
-        "resolve_when_healthy",
-    ),
-)
+@task(name="rb-sb-001", auto_shortflags=False, help=_help("via", *_RUNBOOK))
 def rb_sb_001(
     c: Context,
     env: str = "",
@@ -103,10 +90,12 @@ def rb_sb_001(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
-        said=said(via="" if via == "library" else via),
+        telling=Telling(
+            incident=incident,
+            acknowledge=acknowledge,
+            resolve=resolve_when_healthy,
+            said=said(via="" if via == "library" else via),
+        ),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-001"],
@@ -121,20 +110,7 @@ def rb_sb_001(
     name="rb-sb-002",
     auto_shortflags=False,
     iterable=["drop_object"],
-    help=_help(
-        "env",
-        "apply",
-        "via",
-        "drop_object",
-        "json",
-        "max_targets",
-        "timeout",
-        "yes",
-        "report",
-        "incident",
-        "acknowledge",
-        "resolve_when_healthy",
-    ),
+    help=_help("via", "drop_object", *_RUNBOOK),
 )
 def rb_sb_002(
     c: Context,
@@ -158,10 +134,12 @@ def rb_sb_002(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
-        said=said(via="" if via == "library" else via, drop_object=drop_object),
+        telling=Telling(
+            incident=incident,
+            acknowledge=acknowledge,
+            resolve=resolve_when_healthy,
+            said=said(via="" if via == "library" else via, drop_object=drop_object),
+        ),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-002"],
@@ -172,23 +150,7 @@ def rb_sb_002(
     )
 
 
-@task(
-    name="rb-sb-003",
-    auto_shortflags=False,
-    help=_help(
-        "env",
-        "apply",
-        "drop",
-        "json",
-        "max_targets",
-        "timeout",
-        "yes",
-        "report",
-        "incident",
-        "acknowledge",
-        "resolve_when_healthy",
-    ),
-)
+@task(name="rb-sb-003", auto_shortflags=False, help=_help("drop", *_RUNBOOK))
 def rb_sb_003(
     c: Context,
     env: str = "",
@@ -210,10 +172,9 @@ def rb_sb_003(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
-        said=said(drop=drop),
+        telling=Telling(
+            incident=incident, acknowledge=acknowledge, resolve=resolve_when_healthy, said=said(drop=drop)
+        ),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-003"],
@@ -224,25 +185,7 @@ def rb_sb_003(
     )
 
 
-@task(
-    name="rb-sb-004",
-    auto_shortflags=False,
-    help=_help(
-        "guild",
-        "sandbox",
-        "canary",
-        "env",
-        "apply",
-        "json",
-        "max_targets",
-        "timeout",
-        "yes",
-        "report",
-        "incident",
-        "acknowledge",
-        "resolve_when_healthy",
-    ),
-)
+@task(name="rb-sb-004", auto_shortflags=False, help=_help("guild", "sandbox", "canary", *_RUNBOOK))
 def rb_sb_004(
     c: Context,
     guild: str | None = None,
@@ -266,10 +209,12 @@ def rb_sb_004(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
-        said=said(guild=guild, sandbox=sandbox),
+        telling=Telling(
+            incident=incident,
+            acknowledge=acknowledge,
+            resolve=resolve_when_healthy,
+            said=said(guild=guild, sandbox=sandbox),
+        ),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-004"],
@@ -282,23 +227,7 @@ def rb_sb_004(
     )
 
 
-@task(
-    name="rb-sb-005",
-    auto_shortflags=False,
-    help=_help(
-        "probe",
-        "env",
-        "apply",
-        "json",
-        "max_targets",
-        "timeout",
-        "yes",
-        "report",
-        "incident",
-        "acknowledge",
-        "resolve_when_healthy",
-    ),
-)
+@task(name="rb-sb-005", auto_shortflags=False, help=_help("probe", *_RUNBOOK))
 def rb_sb_005(
     c: Context,
     probe: bool = False,
@@ -320,32 +249,14 @@ def rb_sb_005(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
+        telling=Telling(incident=incident, acknowledge=acknowledge, resolve=resolve_when_healthy),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-005"], apply=apply, yes=yes, max_targets=max_targets, trial=probe
     )
 
 
-@task(
-    name="rb-sb-006",
-    auto_shortflags=False,
-    help=_help(
-        "sandbox",
-        "env",
-        "apply",
-        "json",
-        "max_targets",
-        "timeout",
-        "yes",
-        "report",
-        "incident",
-        "acknowledge",
-        "resolve_when_healthy",
-    ),
-)
+@task(name="rb-sb-006", auto_shortflags=False, help=_help("sandbox", *_RUNBOOK))
 def rb_sb_006(
     c: Context,
     sandbox: str | None = None,
@@ -367,10 +278,12 @@ def rb_sb_006(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
-        said=said(sandbox=sandbox),
+        telling=Telling(
+            incident=incident,
+            acknowledge=acknowledge,
+            resolve=resolve_when_healthy,
+            said=said(sandbox=sandbox),
+        ),
     )
     session.diagnose(
         lambda: _runbooks()["rb-sb-006"],
@@ -384,9 +297,7 @@ def rb_sb_006(
 @task(
     name="database-maintenance",
     auto_shortflags=False,
-    help=_help(
-        "keep", "archive", "env", "apply", "json", "max_targets", "timeout", "yes", "report", "incident"
-    ),
+    help=_help("keep", "archive", "apply", "max_targets", *_CHANGE),
 )
 def database_maintenance(
     c: Context,
@@ -408,8 +319,7 @@ def database_maintenance(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        said=said(keep=keep, archive=archive),
+        telling=Telling(incident=incident, said=said(keep=keep, archive=archive)),
     )
     session.diagnose(
         lambda: _runbooks()["database-maintenance"],
@@ -424,11 +334,7 @@ def database_maintenance(
     )
 
 
-@task(
-    name="emergency-stop",
-    auto_shortflags=False,
-    help=_help("only", "reason", "env", "json", "timeout", "yes", "report", "incident"),
-)
+@task(name="emergency-stop", auto_shortflags=False, help=_help("only", "reason", *_CHANGE))
 def emergency_stop(
     c: Context,
     only: str = "",
@@ -447,8 +353,7 @@ def emergency_stop(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        said=said(only=only, reason=reason),
+        telling=Telling(incident=incident, said=said(only=only, reason=reason)),
     )
     session.diagnose(
         lambda: _runbooks()["emergency-stop"],
@@ -459,11 +364,7 @@ def emergency_stop(
     )
 
 
-@task(
-    name="emergency-resume",
-    auto_shortflags=False,
-    help=_help("only", "env", "json", "timeout", "yes", "report", "incident"),
-)
+@task(name="emergency-resume", auto_shortflags=False, help=_help("only", *_CHANGE))
 def emergency_resume(
     c: Context,
     only: str = "",
@@ -481,8 +382,7 @@ def emergency_resume(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        said=said(only=only),
+        telling=Telling(incident=incident, said=said(only=only)),
     )
     session.diagnose(
         lambda: _runbooks()["emergency-resume"],
@@ -493,15 +393,18 @@ def emergency_resume(
     )
 
 
-@task(
-    name="emergency-status", auto_shortflags=False, help=_help("env", "json", "timeout", "report", "incident")
-)
+@task(name="emergency-status", auto_shortflags=False, help=_help(*_OUTPUT))
 def emergency_status(
     c: Context, env: str = "", json: bool = False, timeout: str = "3", report: str = "", incident: str = ""
 ) -> None:
     """Say what is stopped, by whom and since when, and what resuming would do. Changes nothing."""
     session = Session(
-        "emergency-status", env=env, json=json, timeout=timeout, report=report, incident=incident
+        "emergency-status",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        telling=Telling(incident=incident),
     )
     session.diagnose(lambda: _runbooks()["emergency-resume"], apply=False, yes=False, max_targets="")
 
@@ -560,14 +463,16 @@ def mass_cleanup(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        said=said(
-            only=only,
-            owner=owner,
-            older_than=older_than,
-            except_=except_,
-            limit=limit,
-            distributed=distributed,
+        telling=Telling(
+            incident=incident,
+            said=said(
+                only=only,
+                owner=owner,
+                older_than=older_than,
+                except_=except_,
+                limit=limit,
+                distributed=distributed,
+            ),
         ),
     )
     session.diagnose(
@@ -629,11 +534,7 @@ def webhook(
     _desk("webhook", env, False, timeout).serve(host, port, limit, workers)
 
 
-@task(
-    name="purge-quarantine",
-    auto_shortflags=False,
-    help=_help("env", "apply", "json", "max_targets", "timeout", "report", "incident"),
-)
+@task(name="purge-quarantine", auto_shortflags=False, help=_help("apply", "max_targets", *_OUTPUT))
 def purge_quarantine(
     c: Context,
     env: str = "",
@@ -646,7 +547,12 @@ def purge_quarantine(
 ) -> None:
     """Plan to delete for good what has been in quarantine over 72 hours."""
     session = Session(
-        "purge-quarantine", env=env, json=json, timeout=timeout, report=report, incident=incident
+        "purge-quarantine",
+        env=env,
+        json=json,
+        timeout=timeout,
+        report=report,
+        telling=Telling(incident=incident),
     )
     session.diagnose(lambda: _runbooks()["purge-quarantine"], apply=apply, yes=False, max_targets=max_targets)
 
@@ -656,18 +562,7 @@ def purge_quarantine(
     auto_shortflags=False,
     help={
         "plan": "the plan's id",
-        **_help(
-            "distributed",
-            "env",
-            "json",
-            "max_targets",
-            "timeout",
-            "yes",
-            "report",
-            "incident",
-            "acknowledge",
-            "resolve_when_healthy",
-        ),
+        **_help("distributed", "max_targets", "acknowledge", "resolve_when_healthy", *_CHANGE),
     },
 )
 def apply_plan(
@@ -702,9 +597,7 @@ def apply_plan(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
+        telling=Telling(incident=incident, acknowledge=acknowledge, resolve=resolve_when_healthy),
     )
     if distributed:
         session.hand_over(hand_over)
@@ -716,17 +609,7 @@ def apply_plan(
     auto_shortflags=False,
     help={
         "run": "the run's id",
-        **_help(
-            "alone",
-            "env",
-            "json",
-            "timeout",
-            "yes",
-            "report",
-            "incident",
-            "acknowledge",
-            "resolve_when_healthy",
-        ),
+        **_help("alone", "acknowledge", "resolve_when_healthy", *_CHANGE),
     },
 )
 def resume(
@@ -749,17 +632,12 @@ def resume(
         json=json,
         timeout=timeout,
         report=report,
-        incident=incident,
-        acknowledge=acknowledge,
-        resolve=resolve_when_healthy,
+        telling=Telling(incident=incident, acknowledge=acknowledge, resolve=resolve_when_healthy),
     )
     session.resume(run, _runbooks, yes=yes, alone=alone)
 
 
-@task(
-    auto_shortflags=False,
-    help={"run": "the run's id", **_help("env", "json", "timeout", "yes", "report", "incident")},
-)
+@task(auto_shortflags=False, help={"run": "the run's id", **_help(*_CHANGE)})
 def undo(
     c: Context,
     run: str,
@@ -771,7 +649,9 @@ def undo(
     incident: str = "",
 ) -> None:
     """Give back what a run took away."""
-    session = Session("undo", env=env, json=json, timeout=timeout, report=report, incident=incident)
+    session = Session(
+        "undo", env=env, json=json, timeout=timeout, report=report, telling=Telling(incident=incident)
+    )
     session.change(lambda operator: operator.undo(run, _runbooks(), ask=asking(yes)))
 
 
@@ -803,11 +683,7 @@ def cleanup(c: Context, env: str = "", orphaned: bool = False, timeout: str = "1
     Session("cleanup", env=env, json=False, timeout=timeout).job(job)
 
 
-@task(
-    name="cleanup-worker",
-    auto_shortflags=False,
-    help=_help("workers", "idle", "env", "json", "timeout"),
-)
+@task(name="cleanup-worker", auto_shortflags=False, help=_help("workers", "idle", "env", "json", "timeout"))
 def cleanup_worker(
     c: Context,
     workers: str = "",

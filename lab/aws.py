@@ -42,9 +42,8 @@ def _serve(port: int) -> None:
 
     from lab import alarms, ecs, elapse, moto_shims, services, stack, storage
 
-    os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = (
-        "false"  # more than a thousand machine images that nobody starts
-    )
+    # More than a thousand machine images, which nobody starts here.
+    os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: modules  # moto looks them up on the disk at each request
     # moto's verbose=False does not silence the server's log of every request.

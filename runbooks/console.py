@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit as Stop
 
-from runbooks.options import incident, number
+from runbooks.options import Telling, number
 
 if TYPE_CHECKING:
     from runbooks.engine.distributed import Coordinator
@@ -34,13 +34,10 @@ class Session:
         json: bool,
         timeout: str = "10",
         report: str = "",
-        incident: str = "",
-        acknowledge: bool = False,
-        resolve: bool = False,
-        said: str = "",
+        telling: Telling | None = None,
     ) -> None:
         self.name, self.env, self.json, self.timeout, self.report = name, env, json, timeout, report
-        self.incident, self.acknowledge, self.resolving, self.said = incident, acknowledge, resolve, said
+        self.telling = telling or Telling()
         self.environment: Environment | None = None
         self._operating: Operator | None = None
         self._reporter: Reporter | None = None
@@ -66,19 +63,19 @@ class Session:
         from runbooks.reports import document, terminal
 
         def work() -> int:
-            self._insist_on_applying(apply)
+            self.telling.insist_on(apply)
             limit, asked, wanted = number("--max-targets", max_targets), about(), options()
             operator, procedure = self._operator(), runbook()
             tried = asking(yes) if trial else None
             found = operator.diagnose(procedure, about=asked, trial=tried, **wanted)
             text = terminal.diagnosis(
-                found, colour=not self.json and colour(), width=width(), incident=self._named_incident
+                found, colour=not self.json and colour(), width=width(), incident=self.telling.named
             )
             if self._reporter and not (apply and procedure.urgent):  # which says what was done, at once
                 self._reporter.diagnosed(found)
             if not apply or found.plan is None:
-                if self._reporter and (self.acknowledge or self.resolving):
-                    note(f"{self._named_incident} stays as it is: nothing was applied")
+                if self.telling.status:
+                    note(f"{self.telling.named} stays as it is: nothing was applied")
                 self.show(text, document.diagnosed(found))
                 return int(found.exit)
             print(text, file=sys.stderr if self.json else sys.stdout)
@@ -155,40 +152,16 @@ class Session:
         from runbooks.engine.operate import Operator
         from runbooks.reports.meter import Meter
 
-        self._meter, named = Meter(note), self._named_incident
+        self._meter, named = Meter(note), self.telling.named
         if named:
             from runbooks.pagerduty.reporter import Reporter
 
-            self._reporter = Reporter(named, self.named, tell=note, said=self.said)
+            self._reporter = Reporter(named, self.named, tell=note, said=self.telling.said)
         environment = self._resolved()
         self._operating = Operator(
             environment, timeout=self.seconds(), progress=self._meter, tell=self._meter.tell
         )
         return self._operating
-
-    @property
-    def _named_incident(self) -> str:
-        """The incident that is to be told. Raises ArrakisError for a malformed one, or a status without one."""
-        from sandbox.errors import ArrakisError
-
-        if self._status and not self.incident:
-            raise ArrakisError(f"{self._status} needs an incident", hint="say --incident Q1ABC23DEF")
-        return incident(self.incident)
-
-    @property
-    def _status(self) -> str:
-        """The option that changes the incident's status, if one does."""
-        resolving = "--resolve-when-healthy" if self.resolving else ""
-        return "--acknowledge" if self.acknowledge else resolving
-
-    def _insist_on_applying(self, apply: bool) -> None:
-        from sandbox.errors import ArrakisError
-
-        if self._status and not apply:
-            raise ArrakisError(
-                f"{self._status} needs --apply: a status changes only after a verified apply",
-                hint="say --apply too, or give it to `apply --plan`",
-            )
 
     def seconds(self) -> int:
         """Return what a diagnosis and each call may take, in seconds. Raises ArrakisError for what is no number."""
@@ -241,7 +214,7 @@ class Session:
             environment=self.environment,
             colour=not self.json and colour(),
             width=width(),
-            incident=self._named_incident,
+            incident=self.telling.named,
         )
         self.show(text, document.applied(outcome))
         self._report(outcome)
@@ -249,18 +222,19 @@ class Session:
 
     def _report(self, outcome: Any) -> None:
         """Tell the incident, if one was named, and change its status, if that was asked for."""
-        if self._reporter is None or self._operating is None:
+        if self._reporter is None:
             return
-        self._reporter.applied(outcome, self._operating.environment)
-        if self.acknowledge or self.resolving:
+        assert self._operating is not None  # which the outcome is of
+        operator = self._operating
+        self._reporter.applied(outcome, operator.environment)
+        if self.telling.status:
             from runbooks.catalogue import RUNBOOKS
 
-            operator, runbook = self._operating, RUNBOOKS[outcome.plan.runbook]
             self._reporter.settle(
                 outcome,
-                acknowledge=self.acknowledge,
-                resolve=self.resolving,
-                look=lambda: operator.diagnose(runbook),
+                acknowledge=self.telling.acknowledge,
+                resolve=self.telling.resolve,
+                look=lambda: operator.diagnose(RUNBOOKS[outcome.plan.runbook]),
             )
 
     def show(self, text: str, data: Any) -> None:

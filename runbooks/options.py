@@ -2,10 +2,11 @@
 
 import re
 import shlex
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["choice", "choices", "duration", "incident", "number", "one_way", "said"]
+__all__ = ["Telling", "choice", "choices", "duration", "incident", "number", "one_way", "said"]
 
 _DURATION = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -89,11 +90,46 @@ def said(**given: object) -> str:
     for name, value in given.items():
         option = f"--{name.rstrip('_').replace('_', '-')}"
         for each in value if isinstance(value, (list, tuple)) else [value]:
-            words += (
-                [option]
-                if each is True
-                else [option, shlex.quote(str(each))]
-                if each not in (None, False, "")
-                else []
-            )
+            if each is True:
+                words.append(option)
+            elif each not in (None, False, ""):
+                words += [option, shlex.quote(str(each))]
     return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """The incident that is to hear of a task, as it was typed, and what its status becomes after a verified apply.
+
+    `said` are the task's own options, for the command that does the same again.
+    """
+
+    incident: str = ""
+    acknowledge: bool = False
+    resolve: bool = False
+    said: str = ""
+
+    @property
+    def status(self) -> str:
+        """The option that changes the status; "" where none does."""
+        resolving = "--resolve-when-healthy" if self.resolve else ""
+        return "--acknowledge" if self.acknowledge else resolving
+
+    @property
+    def named(self) -> str:
+        """The incident's id, "" where none is to hear of it. Raises ArrakisError for a malformed one, or a status without one."""
+        from sandbox.errors import ArrakisError
+
+        if self.status and not self.incident:
+            raise ArrakisError(f"{self.status} needs an incident", hint="say --incident Q1ABC23DEF")
+        return incident(self.incident)
+
+    def insist_on(self, apply: bool) -> None:
+        """Raise ArrakisError for a status that is to change though nothing is to be applied."""
+        from sandbox.errors import ArrakisError
+
+        if self.status and not apply:
+            raise ArrakisError(
+                f"{self.status} needs --apply: a status changes only after a verified apply",
+                hint="say --apply too, or give it to `apply --plan`",
+            )

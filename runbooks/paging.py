@@ -94,8 +94,6 @@ class Desk(Session):
         calmly(work)
 
     def _responder(self) -> "Responder":
-        from runbooks.engine.environment import FOLDER, state_folder
         from runbooks.pagerduty.responder import Responder, named
 
-        state = state_folder(os.environ)
-        return Responder(named(self.env, os.environ), FOLDER, state, timeout=self.seconds(), tell=note)
+        return Responder(named(self.env, os.environ), timeout=self.seconds(), tell=note)

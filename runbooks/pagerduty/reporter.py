@@ -102,12 +102,12 @@ class Reporter:
         self._timeline.keep(self._incident, step, text)
 
 
-def account_of(name: str, folder: Path, variables: Mapping[str, str]) -> Account | None:
+def account_of(name: str, variables: Mapping[str, str]) -> Account | None:
     """Return the account of a named environment, by its file and the variables; None where nobody set one up.
 
     Raises ArrakisError where the file or the secret that it names cannot be read.
     """
-    settings = settings_of(name, folder) if (folder / f"{name}.toml").exists() else {}
+    settings = settings_of(name, FOLDER) if (FOLDER / f"{name}.toml").exists() else {}
     return account(settings.get("pagerduty", {}), variables, settings.get("region"))
 
 
@@ -117,9 +117,7 @@ def timeline(
     """Return the timelines of an environment's incidents, with what waits for them on this host."""
     base = f"{command()} lab" if name == "lab" else command()
     folder = state_folder(variables) / Path(name).name / "pagerduty"
-    return Timeline(
-        partial(account_of, name, FOLDER, variables), folder, tell, flush=f"{base} pagerduty-flush"
-    )
+    return Timeline(partial(account_of, name, variables), folder, tell, flush=f"{base} pagerduty-flush")
 
 
 def waiting(variables: Mapping[str, str] = os.environ) -> list[str]:

@@ -4,14 +4,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
-from runbooks.engine.environment import CUSTOM, FOLDER, Environment, resolve, state_folder
-from runbooks.pagerduty.account import Account, account
+from runbooks.engine.environment import CUSTOM, FOLDER, Environment, prefixes, resolve, state_folder
+from runbooks.pagerduty.account import Account
 from runbooks.pagerduty.client import Client
 from runbooks.pagerduty.incident import Alarm, Incident
 from runbooks.pagerduty.reporter import Reporter, account_of
-from runbooks.pagerduty.triage import Triage, Triaged, Unknown, read
+from runbooks.pagerduty.triage import NoRunbook, Triage, Triaged, read
 from runbooks.pagerduty.webhook.delivery import Delivery
 from sandbox.errors import ArrakisError, Denied, Unreachable
 from sandbox.text import clean
@@ -27,20 +26,14 @@ class Responder:
     def __init__(
         self,
         named: str,
-        folder: Path,
-        state: Path,
         *,
         timeout: float,
         tell: Callable[[str], None],
         variables: Mapping[str, str] = os.environ,
     ) -> None:
-        """Take the environment's name, or "" for the alarm's own, the folder of their files, and where state is kept.
-
-        `timeout` is the seconds that each diagnosis may take.
-        """
-        self._named, self._folder, self._state = named, folder, state
-        self._tell, self._variables = tell, variables
-        self._triage = Triage(named, folder, resolve=self._environment, timeout=timeout, tell=tell)
+        """Take the environment's name, or "" for the alarm's own, and the seconds that each diagnosis may take."""
+        self._named, self._tell, self._variables = named, tell, variables
+        self._triage = Triage(named, prefixes(FOLDER), resolve=self._environment, timeout=timeout, tell=tell)
 
     def check(self) -> None:
         """Raise ArrakisError where incidents could not be read, or the environment that is named is none."""
@@ -88,7 +81,7 @@ class Responder:
     def _answer(self, incidents: Sequence[str], triaged: Triaged, *, pressed: bool) -> None:
         """Tell the incidents. Of alarms that are no business of ours they hear only where somebody pressed the button."""
         left = 0
-        told = [each for each in triaged.unmatched if pressed or not isinstance(each.error, Unknown)]
+        told = [each for each in triaged.unmatched if pressed or not isinstance(each.error, NoRunbook)]
         for each in triaged.unmatched:
             self._tell(f"nothing was run for {clean(each.alarm.name)}: {clean(each.reason)}")
         for incident in incidents:
@@ -112,7 +105,8 @@ class Responder:
         return Reporter(incident, name, tell=self._tell, variables=self._variables)
 
     def _environment(self, name: str) -> Environment:
-        return resolve(None if name == CUSTOM else name, self._variables, self._folder, self._state)
+        asked = None if name == CUSTOM else name
+        return resolve(asked, self._variables, FOLDER, state_folder(self._variables))
 
     def _client(self) -> Client:
         found = self._account()
@@ -125,12 +119,9 @@ class Responder:
     def _account(self) -> Account | None:
         """Return the account to read incidents with: the named environment's, or the first that any file names."""
         if self._named:
-            return account_of(self._named, self._folder, self._variables)
-        named = (
-            account_of(each.stem, self._folder, self._variables)
-            for each in sorted(self._folder.glob("*.toml"))
-        )
-        return next(filter(None, named), None) or account({}, self._variables, None)
+            return account_of(self._named, self._variables)
+        named = (account_of(each.stem, self._variables) for each in sorted(FOLDER.glob("*.toml")))
+        return next(filter(None, named), None)
 
 
 def _same(one: Alarm, other: Alarm) -> bool:
@@ -150,6 +141,5 @@ def named(option: str, variables: Mapping[str, str]) -> str:
 
 def deliver(delivery: Delivery) -> None:
     """Answer what came over the network where nobody is at a terminal, as in a Lambda. Raises as `Responder.answer`."""
-    state = state_folder(os.environ)
     tell = partial(print, file=sys.stderr, flush=True)
-    Responder(named("", os.environ), FOLDER, state, timeout=_TIMEOUT, tell=tell).answer(delivery)
+    Responder(named("", os.environ), timeout=_TIMEOUT, tell=tell).answer(delivery)

@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from runbooks.catalogue import called_for
-from runbooks.engine.environment import Environment, prefixes
+from runbooks.engine.environment import Environment
 from runbooks.engine.model import Runbook
 from runbooks.engine.operate import Diagnosis, Operator
 from runbooks.pagerduty.client import Client
 from runbooks.pagerduty.incident import Alarm, Incident, incident_of
 from sandbox.errors import ArrakisError, Missing
+from sandbox.text import clean
 
-__all__ = ["Triage", "Triaged", "Unknown", "Unmatched", "match", "read"]
+__all__ = ["NoRunbook", "Triage", "Triaged", "Unmatched", "match", "read"]
 
 _LOOKS, _PAUSE = 3, 1.0  # how often, and seconds between: an alert may be listed a little after its incident
 
@@ -47,7 +47,7 @@ class Triaged:
         return max([*codes, 3 if self.unmatched or not codes else 0])
 
 
-class Unknown(ArrakisError):
+class NoRunbook(ArrakisError):
     """No runbook is for an alarm."""
 
 
@@ -57,14 +57,14 @@ class Triage:
     def __init__(
         self,
         named: str,
-        folder: Path,
+        prefixes: Mapping[str, str],
         *,
         resolve: Callable[[str], Environment],
         timeout: float,
         tell: Callable[[str], None],
     ) -> None:
-        """Take the environment that was named, or "", the folder of their files, how to get one, and seconds for each diagnosis."""
-        self._named, self._prefixes = named, prefixes(folder)
+        """Take the environment that was named, or "", how alarms of each begin, how to get one, and seconds for each diagnosis."""
+        self._named, self._prefixes = named, prefixes
         self._resolve, self._timeout, self._tell = resolve, timeout, tell
 
     def run(self, alarms: Sequence[Alarm]) -> Triaged:
@@ -88,7 +88,7 @@ class Triage:
     def _diagnose(self, runbook: Runbook, name: str, alarm: Alarm) -> Diagnosis:
         environment = self._resolve(name)
         _insist_on_the_place(environment, alarm)
-        self._tell(f"{alarm.name}: {runbook.name} in {environment.name}")
+        self._tell(f"{clean(alarm.name)}: {runbook.name} in {environment.name}")
         operator = Operator(environment, timeout=self._timeout, progress=lambda *_: None, tell=self._tell)
         return operator.diagnose(runbook)
 
@@ -100,7 +100,7 @@ def match(alarm: Alarm, named: str, prefixes: Mapping[str, str]) -> tuple[Runboo
     """
     runbook = called_for(alarm.name)
     if runbook is None:
-        raise Unknown("no runbook is for it")
+        raise NoRunbook("no runbook is for it")
     begins = alarm.name.removesuffix(runbook.alarm)
     owners = [name for name, prefix in prefixes.items() if prefix == begins]
     if named and owners and named not in owners:

@@ -12,7 +12,6 @@ from runbooks.pagerduty.webhook.delivery import Delivery
 from sandbox.errors import ArrakisError, Denied, Unreachable
 from tests.pagerduty_stand_in import StandIn, stand_in
 
-FOLDER = Path(__file__).parents[2] / "environments"
 ALARM = "arrakis-lab-sandbox-orphaned-resources"
 
 
@@ -28,9 +27,7 @@ class Desk:
     def __init__(self, account: StandIn, state: Path, **changes: str) -> None:
         self.told: list[str] = []
         variables = {**account.variables, "RUNBOOKS_STATE_DIR": str(state), **changes}
-        self.responder = Responder(
-            "lab", FOLDER, state, timeout=2, tell=self.told.append, variables=variables
-        )
+        self.responder = Responder("lab", timeout=2, tell=self.told.append, variables=variables)
 
     def answer(self, kind: Literal["incident", "alarm"], subject: str, key: str = "pagerduty:1") -> None:
         at = datetime(2026, 3, 14, tzinfo=UTC)
