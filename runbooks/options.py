@@ -22,7 +22,9 @@ def number(option: str, text: str, *, most: int = 1_000_000) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= most:
-        raise ArrakisError(f"{option} takes a whole number above 0, not {text!r}", hint=f"say {option} 10")
+        raise ArrakisError(
+            f"{option} takes a whole number from 1 to {most}, not {text!r}", hint=f"say {option} 10"
+        )
     return int(text)
 
 

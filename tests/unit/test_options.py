@@ -2,7 +2,7 @@
 
 import pytest
 
-from runbooks.options import incident
+from runbooks.options import Telling, incident, number, said
 from sandbox.errors import ArrakisError
 
 
@@ -27,3 +27,33 @@ def test_an_incident_is_its_id_or_its_pages_address(typed: str, named: str) -> N
 def test_what_is_no_incident_is_refused(typed: str) -> None:
     with pytest.raises(ArrakisError, match="takes an incident's id"):
         incident(typed)
+
+
+@pytest.mark.parametrize("typed", ["abc", "0", "-1", "99999", "1.5", "٣"])
+def test_a_number_is_within_what_it_may_be(typed: str) -> None:
+    with pytest.raises(ArrakisError, match="--port takes a whole number from 1 to 65535"):
+        number("--port", typed, most=65_535)
+
+
+def test_options_are_said_again_as_they_were_typed() -> None:
+    words = said(
+        only="a,b",
+        drop=True,
+        canary=False,
+        guild=None,
+        drop_object=["x.y", "it's"],
+        except_="",
+        older_than="2d",
+    )
+    assert words == """--only a,b --drop --drop-object x.y --drop-object 'it'"'"'s' --older-than 2d"""
+
+
+def test_a_status_wants_an_incident_and_an_apply() -> None:
+    with pytest.raises(ArrakisError, match="--acknowledge needs an incident"):
+        _ = Telling(acknowledge=True).named
+    resolving = Telling(incident="Q1", resolve=True)
+    assert resolving.named == "Q1"
+    resolving.insist_on(True)
+    with pytest.raises(ArrakisError, match="--resolve-when-healthy needs --apply"):
+        resolving.insist_on(False)
+    Telling(incident="Q1").insist_on(False)
