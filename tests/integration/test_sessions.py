@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -307,7 +307,8 @@ def running(world: World, client: Client, query: str) -> Iterator[None]:
         asked = pool.submit(client.execute, query.encode())
         eventually(lambda: session(world, client).state == "active")
         yield
-        client.cancel_safe()
+        with suppress(psycopg.OperationalError):  # whoever ended it may be seen before it is asked
+            client.cancel_safe()
         asked.exception()
         if not client.broken:
             client.rollback()
