@@ -25,6 +25,7 @@ from diagnostics.storage import Holder
 from diagnostics.upkeep import AUDIT_LOG, Kept, Log, Upkeep, Worker
 from runbooks.engine.errors import Refused
 from runbooks.engine.model import Action, Finding, Pace, Resource, Runbook, Severity
+from runbooks.engine.page import Page
 from runbooks.engine.systems import Readers
 from runbooks.findings import left_alone, span, unknown
 from runbooks.remedies import remedies
@@ -334,4 +335,5 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=outlook,
     pace=Pace(throttled=True),
+    page=Page(text=__doc__),
 )

@@ -18,6 +18,7 @@ from diagnostics.scaling import Scaling
 from runbooks.emergency import state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
+from runbooks.engine.page import Page
 from runbooks.engine.plan import action_from_json
 from runbooks.engine.work import UNDO
 from runbooks.findings import left_alone
@@ -159,4 +160,5 @@ RUNBOOK = Runbook(
     outlook=state.findings,
     pace=Pace(failures=len(PARTS) + 1),
     urgent=True,
+    page=Page(text=__doc__),
 )

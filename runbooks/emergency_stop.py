@@ -19,6 +19,7 @@ from diagnostics.scaling import Scaling
 from runbooks.emergency import state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
+from runbooks.engine.page import Page
 from runbooks.findings import left_alone
 from runbooks.remedies import remedies
 from runbooks.remedies.halted import DISABLE, STOP, UNTOLD, counted, service_stands
@@ -197,4 +198,5 @@ RUNBOOK = Runbook(
     outlook=outlook,
     pace=Pace(workers=_ALL, failures=_ALL),
     urgent=True,
+    page=Page(text=__doc__),
 )

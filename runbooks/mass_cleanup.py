@@ -20,6 +20,7 @@ from datetime import timedelta
 from math import ceil
 
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity
+from runbooks.engine.page import Page
 from runbooks.findings import span, unknown
 from runbooks.mass.candidates import GROUPS, Candidate, Choice, candidates, choose
 from runbooks.mass.evidence import Evidence, existing, gather
@@ -105,4 +106,5 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=diagnose,
     pace=Pace(workers=WORKERS, lot=LOT, failures=FAILURES, throttled=True),
+    page=Page(text=__doc__),
 )

@@ -10,6 +10,7 @@ from datetime import datetime
 from diagnostics.stack import Stack
 from runbooks import quarantined
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
+from runbooks.engine.page import Page
 from runbooks.engine.systems import Readers
 from runbooks.findings import unknown
 from runbooks.quarantined import GRACE, Quarantine, parked_keys, parked_schemas
@@ -75,4 +76,5 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
+    page=Page(text=__doc__),
 )

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 
 from diagnostics.stack import Stack
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
+from runbooks.engine.page import Page
 from runbooks.engine.systems import Readers
 from runbooks.findings import alarm_finding, span
 from runbooks.overdue import cleaning
@@ -339,4 +340,5 @@ RUNBOOK = Runbook(
     existing=existing,
     remedies=remedies,
     outlook=outlook,
+    page=Page(text=__doc__),
 )

@@ -19,6 +19,7 @@ from diagnostics.logs import MOST_NAMES
 from diagnostics.postgres import SEE_EVENTS
 from diagnostics.stack import Stack
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
+from runbooks.engine.page import Page
 from runbooks.engine.systems import Readers
 from runbooks.findings import alarm_finding, span
 from runbooks.overdue import cleaning
@@ -130,4 +131,5 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
+    page=Page(text=__doc__),
 )

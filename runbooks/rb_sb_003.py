@@ -13,6 +13,7 @@ Undo       `invoke undo --run ID` gives names and TTLs back. `invoke purge-quara
 from datetime import timedelta
 
 from runbooks.engine.model import Finding, Resource, Runbook, Severity
+from runbooks.engine.page import Page
 from runbooks.findings import alarm_finding, unknown
 from runbooks.orphaned.evidence import ALARM, Facts, Orphans, complete, existing, gather, orphaned, sources
 from runbooks.orphaned.proposals import propose
@@ -163,4 +164,5 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
+    page=Page(text=__doc__),
 )

@@ -22,6 +22,7 @@ from uuid import NAMESPACE_URL, uuid5
 from diagnostics.routes import Wrong
 from diagnostics.streams import SeenStream, Served
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity, Trial
+from runbooks.engine.page import Page
 from runbooks.engine.work import Result
 from runbooks.findings import alarm_finding, left_alone
 from runbooks.remedies import remedies
@@ -306,4 +307,5 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=outlook,
     trial=Trial(propose=try_canary, learn=learn),
+    page=Page(text=__doc__),
 )

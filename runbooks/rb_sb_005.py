@@ -24,6 +24,7 @@ from runbooks.creation.headroom import room_findings
 from runbooks.creation.obstacles import SEE_TRIAL, confirmed_causes, held_span, storage_is_full
 from runbooks.creation.suspicions import judged, unsettled
 from runbooks.engine.model import Action, Finding, Phase, Resource, Runbook, Severity, Trial
+from runbooks.engine.page import Page
 from runbooks.engine.work import Result
 from runbooks.findings import alarm_finding, left_alone, reach_finding, silence_once, unknown
 from runbooks.overdue import cleaning
@@ -332,4 +333,5 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=outlook,
     trial=Trial(propose=_try, learn=_learn),
+    page=Page(text=__doc__),
 )

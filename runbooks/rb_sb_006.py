@@ -19,6 +19,7 @@ from diagnostics.indexes import EXPECTED, SEE_INDEXES, SEE_PROGRESS, TABLES, Exp
 from diagnostics.latency import SEE_STATUS, Step, Timed
 from diagnostics.sessions import SEE_WAITING, Session
 from runbooks.engine.model import Action, Finding, Runbook, Severity
+from runbooks.engine.page import Page
 from runbooks.findings import left_alone, unknown
 from runbooks.remedies import remedies
 from runbooks.remedies.indexes import analyze_table, create_index
@@ -234,4 +235,5 @@ RUNBOOK = Runbook(
     existing=existing,
     remedies=remedies,
     outlook=outlook,
+    page=Page(text=__doc__),
 )

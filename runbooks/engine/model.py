@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
+from runbooks.engine.page import Page
+
 __all__ = [
     "LEFT_ALONE",
     "Action",
@@ -252,3 +254,4 @@ class Runbook:
     pace: Pace = field(default_factory=Pace)
     urgent: bool = False
     alarm: str = ""
+    page: Page = field(default_factory=Page)
