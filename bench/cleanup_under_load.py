@@ -3,8 +3,8 @@
 pgbench's transactions stand for production, at a fifth of the rate that this machine can take: then latency says something. They
 run all the while; beside them, in turn, is nothing, four workers that clean up with the throttle, nothing again (how far two
 looks at the same thing differ), and four workers without it. p50 and p99 of each are compared with those of the quiet slices.
-Slices in which others used this machine are counted apart. The clean-up's client works on the same cores as the server: where it
-has its own, production feels less.
+Slices in which others used this machine are counted apart. The clean-up's client works on the same cores as the server, at the
+lowest priority: where it has its own, production feels less.
 """
 
 import random
