@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from runbooks.engine.model import Action, Resource, Reversibility
 from runbooks.engine.systems import Readers
-from sandbox import keyspace, registry, schemas
+from sandbox import registry, schemas
 from sandbox.facts import Fact, Known
 from sandbox.facts import gather as gather_facts
 from sandbox.keyspace import Parked, Survey
@@ -15,6 +15,8 @@ from sandbox.naming import read_quarantined_schema, read_stamp, token_of_schema
 
 __all__ = [
     "GRACE",
+    "SEE_KEYS",
+    "SEE_SCHEMAS",
     "Database",
     "Quarantine",
     "gather",
@@ -25,6 +27,12 @@ __all__ = [
 ]
 
 GRACE = timedelta(hours=72)
+"""For as long as what was put into quarantine is kept there."""
+
+SEE_SCHEMAS = (
+    "psql -c \"SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'quarantine_')\"  # any role"
+)
+SEE_KEYS = "redis-cli --scan --pattern 'quarantine:*' --count 1000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +60,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float) -> Quarantine:
             live = sum(row.live for row in registry.roster(snapshot).rows)
             return Database(schemas=tuple(schemas.census(snapshot)), live=live)
 
-    probes = {"database": database, "keys": lambda: keyspace.survey(readers.keys)}
+    probes = {"database": database, "keys": readers.survey}
     return Quarantine(now=now, **gather_facts(probes, deadline=deadline))
 
 

@@ -64,6 +64,10 @@ class SqlReader(Protocol):
         """Open one repeatable-read, read-only transaction. Raises Unreachable, Denied or Missing."""
         ...
 
+    def moment(self) -> AbstractContextManager["SqlReader"]:
+        """Hold one moment, and return a reader whose snapshots are all of it, until this ends. Raises as `snapshot` does."""
+        ...
+
     def keeping(self, connections: int) -> AbstractContextManager[None]:
         """Keep so many connections open between transactions, until this ends: for whoever has many in a row."""
         ...

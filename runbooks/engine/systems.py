@@ -1,12 +1,15 @@
 """The systems of one environment, for reading and for writing. The drivers are loaded when first needed."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from diagnostics.alarms import read_account
 from runbooks.engine.environment import Environment
 from runbooks.engine.model import Target
-from sandbox import registry
+from sandbox import keyspace, registry
 from sandbox.facts import Known, gather
+from sandbox.keyspace import Survey
 from sandbox.ports import (
     AwsReader,
     AwsWriter,
@@ -20,7 +23,17 @@ from sandbox.ports import (
     StreamWriter,
 )
 
-__all__ = ["Readers", "Writers", "readers", "target", "writers"]
+__all__ = ["Asking", "Readers", "Writers", "readers", "target", "writers"]
+
+T = TypeVar("T")
+
+
+class Asking:
+    """How a question is asked that several procedures have: here each time anew."""
+
+    def __call__(self, key: Hashable, read: Callable[[], T]) -> T:
+        """Return what `read()` returns to this question; `key` says which one it is."""
+        return read()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +47,11 @@ class Readers:
     streams: StreamReader
     aws: AwsReader
     tag: str
+    ask: Asking = field(default_factory=Asking)
+
+    def survey(self) -> Survey:
+        """Count every family of keys, in one pass over the keyspace."""
+        return self.ask("survey", lambda: keyspace.survey(self.keys))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,9 @@ from sandbox.usage import RECENT
 
 __all__ = [
     "ALARM",
+    "SEE_KEYS",
+    "SEE_ROWS",
+    "SEE_SCHEMAS",
     "Database",
     "Facts",
     "Orphans",
@@ -37,6 +40,10 @@ T = TypeVar("T")
 
 ALARM = "sandbox-orphaned-resources"
 METRIC_WINDOW = timedelta(hours=6)
+
+SEE_SCHEMAS = "psql -c \"SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'sandbox_')\""
+SEE_ROWS = 'psql -c "SELECT id, name, status, schema_name FROM public.sandboxes"'
+SEE_KEYS = "redis-cli --scan --pattern 'sandbox:{token}*' --count 1000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +115,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, br
     probes = {
         "alarm": read,
         "database": database,
-        "keys": lambda: keyspace.survey(readers.keys),
+        "keys": readers.survey,
         "listeners": readers.streams.subscriptions,
     }
     seen = gather_facts(probes, deadline=deadline * 0.6)

@@ -6,28 +6,22 @@ the runbook, so that it is recognised in pg_stat_activity.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import datetime
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import class_row
-from psycopg.types.datetime import TimestamptzLoader
 
 from sandbox.adapters.postgres_errors import translated
-from sandbox.deadline import within
-from sandbox.errors import ArrakisError, Busy, Unreachable
+from sandbox.adapters.postgres_transaction import READING, Instant, Transaction, bounded
+from sandbox.errors import ArrakisError, Busy
 from sandbox.ports import APPLICATION
-from sql import load
 
-__all__ = ["Postgres"]
+__all__ = ["Moment", "Postgres"]
 
-T = TypeVar("T")
-
-_READING = "REPEATABLE READ READ ONLY"
 _GLANCE = 0.25  # seconds between two looks at a statement that runs alone
 
 
@@ -57,13 +51,26 @@ class Postgres:
                 self._kept.pop().close()
 
     @contextmanager
-    def snapshot(self) -> Iterator["Transaction"]:
+    def snapshot(self) -> Iterator[Transaction]:
         """Open one repeatable-read, read-only transaction."""
-        with self._connected(_READING) as transaction:
+        with self._connected(READING) as transaction:
             yield transaction
 
     @contextmanager
-    def transaction(self) -> Iterator["Transaction"]:
+    def moment(self) -> Iterator["Moment"]:
+        """Hold one moment, and return a reader whose snapshots are all of it, until this ends."""
+        with self._connected(READING) as first:
+            [exported] = first.rows("read/registry/moment", _Exported)
+            yield Moment(self, exported.snapshot)
+
+    @contextmanager
+    def snapshot_of(self, moment: str) -> Iterator[Transaction]:
+        """Open one read-only transaction that sees what the one that exported this moment sees."""
+        with self._connected(READING, moment) as transaction:
+            yield transaction
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
         """Open one read-write transaction that waits at most two seconds for any lock."""
         with self._connected("READ COMMITTED READ WRITE") as transaction:
             yield transaction
@@ -75,7 +82,7 @@ class Postgres:
 
     def alone(self, statement: str, *, patience: float, watch: Callable[[], None]) -> None:
         """Run one statement that PostgreSQL runs in no transaction; see SqlWriter."""
-        connection = _bounded(self._timeout, self._unlimited, self.host)
+        connection = bounded(self._timeout, self._unlimited, self.host)
         try:
             self._watched(connection, statement, patience, watch)
         finally:
@@ -113,8 +120,8 @@ class Postgres:
             raise translated(failed[0], self.host) from failed[0]
 
     @contextmanager
-    def _connected(self, mode: str) -> Iterator["Transaction"]:
-        connection, transaction = self._begun(mode)
+    def _connected(self, mode: str, moment: str = "") -> Iterator[Transaction]:
+        connection, transaction = self._begun(mode, moment)
         whole = False
         try:
             yield transaction
@@ -133,19 +140,19 @@ class Postgres:
             else:
                 connection.close()
 
-    def _begun(self, mode: str) -> tuple[psycopg.Connection[Any], "Transaction"]:
+    def _begun(self, mode: str, moment: str) -> tuple[psycopg.Connection[Any], Transaction]:
         """Begin a transaction, on a connection that was kept if one is still alive."""
         while self._kept:
             with suppress(IndexError, ArrakisError):  # another thread took it, or the server ended it
-                return self._begin_on(self._kept.pop(), mode)
-        return self._begin_on(_bounded(self._timeout, self._connect, self.host), mode)
+                return self._begin_on(self._kept.pop(), mode, moment)
+        return self._begin_on(bounded(self._timeout, self._connect, self.host), mode, moment)
 
     def _begin_on(
-        self, connection: psycopg.Connection[Any], mode: str
-    ) -> tuple[psycopg.Connection[Any], "Transaction"]:
+        self, connection: psycopg.Connection[Any], mode: str, moment: str
+    ) -> tuple[psycopg.Connection[Any], Transaction]:
         transaction = Transaction(connection, self._tag, self._timeout, self.host)
         try:
-            transaction.begin(mode)
+            transaction.begin(mode, moment)
         except BaseException:
             connection.close()
             raise
@@ -168,113 +175,34 @@ class Postgres:
             application_name=APPLICATION,
             options=options,
         )
-        connection.adapters.register_loader("timestamptz", _Moment)
+        connection.adapters.register_loader("timestamptz", Instant)
         return connection
 
 
-class Transaction:
-    """One transaction. Satisfies SqlSnapshot and SqlTransaction."""
-
-    def __init__(self, connection: psycopg.Connection[Any], tag: str, timeout: float, host: str) -> None:
-        """Use an open connection; each call is bounded by `timeout` seconds."""
-        self._connection, self._tag, self._timeout, self._host = connection, tag, timeout, host
-        self.answers = True  # until the server does not
-        self._reading = False
-
-    def begin(self, mode: str) -> None:
-        """Begin in the given mode, with bounds that end with the transaction."""
-        self._reading = mode == _READING
-        milliseconds = int(self._timeout * 1000)
-        self._run(
-            f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL lock_timeout = 2000; SET LOCAL timezone = 'UTC'; "
-            f"SET LOCAL statement_timeout = {milliseconds}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {4 * milliseconds}"
-        )
-
-    def commit(self) -> None:
-        """Commit. After Unreachable nobody knows whether it was."""
-        try:
-            self._run("COMMIT")
-        except Unreachable as error:
-            raise Unreachable(
-                f"{error}; whether the change was made is not known", hint="look before you repeat it"
-            ) from error
-
-    def rollback(self) -> None:
-        """Roll back."""
-        self._run("ROLLBACK")
-
-    def rows(self, statement: str, row: type[T], /, **params: object) -> list[T]:
-        """Return the rows of a named statement as instances of `row`."""
-
-        def fetch() -> list[T]:
-            with self._connection.cursor(row_factory=class_row(row)) as cursor:
-                cursor.execute(self._tag + load(statement), params or None)
-                return cursor.fetchall()
-
-        return self._bounded(fetch)
-
-    def execute(self, statement: str, /, **params: object) -> int:
-        """Run a named statement; return the number of rows it touched."""
-        return self._run(load(statement), params or None)
-
-    def newest(self, columns: Mapping[str, Sequence[tuple[str, str]]], /) -> Mapping[str, datetime | None]:
-        """Return, a schema, the newest moment in its (table, column) pairs."""
-        if not columns:
-            return {}
-        query = sql.SQL(" UNION ALL ").join(_newest_of(schema, pairs) for schema, pairs in columns.items())
-
-        def fetch() -> dict[str, datetime | None]:
-            return dict(self._connection.execute(sql.SQL(self._tag) + query).fetchall())
-
-        return self._bounded(fetch)
-
-    def explain(self, statement: str, /, **params: object) -> Mapping[str, Any]:
-        """Run a named reading statement under EXPLAIN (ANALYZE, BUFFERS); ValueError where it could change anything."""
-        if not (self._reading and statement.startswith("read/")):
-            raise ValueError(f"{statement} is not to be explained here: it would be run")
-        query = f"{self._tag}EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)\n{load(statement)}"
-
-        def fetch() -> Mapping[str, Any]:
-            row = self._connection.execute(sql.SQL(query), params or None).fetchone()
-            assert row is not None  # EXPLAIN has one
-            [plan] = row[0]
-            return dict(plan)
-
-        return self._bounded(fetch)
-
-    def run_made(self, statement: str) -> None:
-        """Run a statement that the server's own catalog functions made."""
-        self._run(statement)
-
-    def rename_schema(self, old: str, new: str) -> None:
-        """Rename a schema."""
-        self._run(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
-
-    def drop_schema(self, name: str) -> None:
-        """Drop a schema and, with CASCADE, what rests on it."""
-        self._run(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
-
-    def _run(self, statement: str | sql.Composed, params: Mapping[str, object] | None = None) -> int:
-        query = sql.SQL(self._tag) + (sql.SQL(statement) if isinstance(statement, str) else statement)
-        return self._bounded(lambda: self._connection.execute(query, params).rowcount)
-
-    def _bounded(self, call: Callable[[], T]) -> T:
-        try:
-            return _bounded(self._timeout + 1, call, self._host)
-        except Unreachable:
-            self.answers = False
-            raise
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exported:
+    snapshot: str
 
 
-class _Moment(TimestamptzLoader):
-    """Reads what fits no datetime, `infinity` above all, as None: there is no such moment."""
+class Moment:
+    """A database as it was at one moment, for as long as whoever holds that moment does. Satisfies SqlReader."""
 
-    def load(self, data: Any) -> Any:
-        try:
-            return super().load(data)
-        except psycopg.DataError:
-            return None
+    def __init__(self, database: Postgres, exported: str) -> None:
+        """Take the database, and the name under which the moment was exported."""
+        self._database, self._exported = database, exported
+        self.host = database.host
+
+    def snapshot(self) -> AbstractContextManager[Transaction]:
+        """Open one read-only transaction that sees this moment."""
+        return self._database.snapshot_of(self._exported)
+
+    def moment(self) -> AbstractContextManager["Moment"]:
+        """Return the same: it is of one moment already."""
+        return nullcontext(self)
+
+    def keeping(self, connections: int) -> AbstractContextManager[None]:
+        """Keep so many connections open between transactions, until this ends."""
+        return self._database.keeping(connections)
 
 
 def _place(url: str) -> str:
@@ -295,18 +223,3 @@ def _place(url: str) -> str:
             hint="write it as postgresql://user:password@host:5432/database; in a password @ is %40, / is %2F, : is %3A",
         )
     return f"{host or 'localhost'}:{port or 5432}/{name}"
-
-
-def _bounded(seconds: float, call: Callable[[], T], host: str) -> T:
-    try:
-        return within(seconds, call, f"PostgreSQL at {host}")
-    except psycopg.Error as error:
-        raise translated(error, host) from error
-
-
-def _newest_of(schema: str, pairs: Sequence[tuple[str, str]]) -> sql.Composed:
-    moments = sql.SQL(", ").join(
-        sql.SQL("(SELECT max({}) FROM {})").format(sql.Identifier(column), sql.Identifier(schema, table))
-        for table, column in pairs
-    )
-    return sql.SQL("SELECT {}, greatest({})").format(sql.Literal(schema), moments)

@@ -13,7 +13,8 @@ from runbooks.engine.environment import resolve
 from runbooks.engine.errors import Exit
 from runbooks.engine.lease import Lease
 from runbooks.engine.operate import Operator
-from sandbox.adapters.postgres import Postgres, Transaction
+from sandbox.adapters.postgres import Postgres
+from sandbox.adapters.postgres_transaction import Transaction
 from tests.acceptance.engineer import Engineer, eventually
 
 FEW = 6_000

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox import lifecycle, removal
-from sandbox.adapters import postgres
+from sandbox.adapters import postgres, postgres_transaction
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from tests.integration.world import request_for
@@ -36,7 +36,9 @@ def _dying_before(step: int) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 def _work(operation: str, name: str, step: int) -> None:
     dying = _dying_before(step)
-    postgres._bounded = dying(postgres._bounded)  # every call to PostgreSQL goes through it
+    bounded = dying(postgres_transaction.bounded)  # every call to PostgreSQL goes through it
+    for module in (postgres, postgres_transaction):
+        vars(module)["bounded"] = bounded
     database = Postgres(os.environ["DATABASE_URL"], tag="dying")
     keys = Redis(os.environ["REDIS_URL"])
     for method in ("unlink", "scan"):
