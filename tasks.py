@@ -4,15 +4,18 @@ import json as jsonlib
 import os
 import signal
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
+from invoke.parser.context import to_flag
 from invoke.tasks import task
 
-from runbooks.console import Session, asking, calmly, note
+from runbooks.console import Session
 from runbooks.options import Telling, choice, choices, duration, number, one_way, said
+from runbooks.screen import asking, calmly, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from runbooks.engine.environment import Environment
     from runbooks.engine.model import Runbook
     from runbooks.engine.operate import Operator
+    from runbooks.overview import Overview
     from runbooks.paging import Desk
 
 ROOT = Path(__file__).resolve().parent
@@ -57,7 +61,7 @@ _HELP = {
     "distributed": "lay the plan's actions on the work queue, for `cleanup-worker` on any hosts",
     "watch": "follow a distributed run, the latest or the one named; changes nothing",
     "alone": "do what is left of a distributed run here, without the queue",
-    "report": "also write the result as JSON and Markdown into this folder",
+    "report": "also write the result as HTML, Markdown and JSON into this folder",
 }
 _OUTPUT = ("env", "json", "timeout", "report", "incident")
 _CHANGE = (*_OUTPUT, "yes")
@@ -534,6 +538,47 @@ def webhook(
     _desk("webhook", env, False, timeout).serve(host, port, limit, workers)
 
 
+@task(
+    auto_shortflags=False,
+    help={
+        "only": "sections alone, with commas between: rb-sb-001 … rb-sb-006, quarantine, emergency, maintenance",
+        "since": "compare with the last audit, with one by its id or file, or with none",
+        "fail_on": "end with 2 from what severity on: warning or critical",
+        **_help("env", "json", "timeout", "report"),
+    },
+)
+def audit(
+    c: Context,
+    only: str = "",
+    since: str = "last",
+    fail_on: str = "warning",
+    env: str = "",
+    json: bool = False,
+    timeout: str = "30",
+    report: str = "",
+) -> None:
+    """Look at everything at once: what is wrong, what is proposed, what has changed since the last audit."""
+    _overview("audit", env, json, timeout, report).audit(only=only, since=since, fail_on=fail_on)
+
+
+@task(auto_shortflags=False, help=_help("env", "json", "timeout"))
+def doctor(c: Context, env: str = "", json: bool = False, timeout: str = "10") -> None:
+    """Is this machine ready: credentials, reach and rights for every system, versions, clock. Before the pager goes off."""
+    _overview("doctor", env, json, timeout).doctor()
+
+
+@task(auto_shortflags=False, help={"runbook": "which one, such as rb-sb-003"})
+def explain(c: Context, runbook: str) -> None:
+    """Show a runbook's page: when it is for, what it looks at, what it may change, how to undo it."""
+    _overview("explain").explain(runbook, usage_of)
+
+
+@task(auto_shortflags=False, help={"check": "only say which pages are not as they should be"})
+def docs(c: Context, check: bool = False) -> None:
+    """Write the runbooks' pages into docs/runbooks/."""
+    _overview("docs").docs(usage_of, check=check)
+
+
 @task(name="purge-quarantine", auto_shortflags=False, help=_help("apply", "max_targets", *_OUTPUT))
 def purge_quarantine(
     c: Context,
@@ -844,6 +889,22 @@ def _desk(name: str, env: str, json: bool, timeout: str) -> "Desk":
     return Desk(name, env=env, json=json, timeout=timeout)
 
 
+def _overview(
+    name: str, env: str = "", json: bool = False, timeout: str = "10", report: str = ""
+) -> "Overview":
+    from runbooks.overview import Overview
+
+    return Overview(name, env=env, json=json, timeout=timeout, report=report)
+
+
+def usage_of(name: str) -> list[tuple[str, str]]:
+    """Return a task's options, each with what it is for; none where there is no such task."""
+    if name not in namespace.tasks:
+        return []
+    arguments = deepcopy(namespace.tasks[name]).get_arguments()  # it forgets what each is for once it was asked
+    return [(to_flag(each.name), each.help or "") for each in arguments]
+
+
 def _latest(operator: "Operator") -> str:
     from runbooks.engine.standing import latest_run
 
@@ -862,36 +923,19 @@ def _runbooks() -> "dict[str, Runbook]":
     return RUNBOOKS
 
 
-_TASKS = (
-    rb_sb_001,
-    rb_sb_002,
-    rb_sb_003,
-    rb_sb_004,
-    rb_sb_005,
-    rb_sb_006,
-    database_maintenance,
-    emergency_stop,
-    emergency_resume,
-    emergency_status,
-    mass_cleanup,
-    purge_quarantine,
-    triage,
-    pagerduty_flush,
-    webhook,
-    apply_plan,
-    resume,
-    undo,
-    history,
-    show,
-    cleanup,
-    cleanup_worker,
-    orphan_detection,
-    publish_metrics,
-    lab,
-    lab_relieve,
-    lab_status,
-    lab_down,
-    lab_reset,
-    run_tests,
+_GROUPS = (
+    (
+        "Woken by an alarm",
+        (triage, rb_sb_001, rb_sb_002, rb_sb_003, rb_sb_004, rb_sb_005, rb_sb_006),
+    ),
+    ("Stop everything", (emergency_stop, emergency_status, emergency_resume)),
+    ("Carry out a plan, or take it back", (apply_plan, resume, undo, history, show)),
+    ("Look, and change nothing", (audit, doctor, explain)),
+    ("Clean up and maintain", (mass_cleanup, purge_quarantine, database_maintenance, cleanup_worker)),
+    ("PagerDuty", (webhook, pagerduty_flush)),
+    ("Scheduled jobs", (cleanup, orphan_detection, publish_metrics)),
+    ("Practise, at no risk", (lab, lab_status, lab_relieve, lab_down, lab_reset)),
+    ("Develop", (run_tests, docs)),
 )
-namespace = Collection(*_TASKS)
+namespace = Collection(*(each for _, group in _GROUPS for each in group))
+namespace.configure({"groups": [(title, [each.name for each in group]) for title, group in _GROUPS]})

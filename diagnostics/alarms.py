@@ -11,6 +11,7 @@ from sandbox.errors import ArrakisError, Unreachable
 from sandbox.ports import AwsReader
 
 __all__ = [
+    "PUBLISHERS",
     "SEE_ALARM",
     "Alarm",
     "Change",
@@ -27,7 +28,7 @@ _PAGE, _PAGES = 100, 3  # of the history: an alarm that flaps more often than th
 
 _CLEANUP = "the clean-up job, as a line of embedded metric format (EMF) on its stdout, every 15 minutes"
 _COUNTING = "`invoke publish-metrics`, every 5 minutes"
-_PUBLISHERS = {
+PUBLISHERS = {
     "ActiveSandboxCount": _COUNTING,
     "GuildMappingCount": _COUNTING,
     "OrphanedResourceCount": f"{_COUNTING}, and `invoke orphan-detection`, daily",
@@ -37,6 +38,8 @@ _PUBLISHERS = {
     "EventRoutingErrors": "the EventRouter, which runs inside the worker service",
     "SchemaCreationErrors": "the SchemaProvisioner, which runs wherever sandboxes are created",
 }
+"""Who publishes each metric, and how often."""
+
 _ERRORS = ("EventRoutingErrors", "SchemaCreationErrors")  # counted as they happen: none, and there is no data
 
 
@@ -81,7 +84,7 @@ class Alarm:
     @property
     def publisher(self) -> str:
         """What should publish the metric, and how often."""
-        return _PUBLISHERS.get(self.metric, "nobody that is known here")
+        return PUBLISHERS.get(self.metric, "nobody that is known here")
 
 
 def read_account(aws: AwsReader) -> str:

@@ -13,10 +13,12 @@ from sandbox.ports import AwsReader
 
 __all__ = [
     "ELASTICACHE",
+    "FULL_MEMORY",
     "RDS",
     "SEE_ACCESS",
     "SEE_CACHE",
     "SEE_INSTANCE",
+    "SHORT_STORAGE",
     "Access",
     "Cache",
     "Condition",
@@ -45,8 +47,11 @@ _NOW = 15 * _MINUTE  # how old a metric's last point may be to be called what is
 _ANYBODY = "0.0.0.0/0"
 
 _GIB = 2**30
-_SHORT_STORAGE = 0.1  # of what is allocated
-_FULL_MEMORY = 90  # percent
+SHORT_STORAGE = 0.1
+"""The share of its storage, of which a database that has less left is short."""
+
+FULL_MEMORY = 90
+"""Percent of its memory, of which a cache that uses more is short."""
 
 # As AWS documents them, of RDS and ElastiCache alike; whatever else there is, such as storage-full, is down.
 _USABLE = {
@@ -143,7 +148,7 @@ class Instance:
         """Whether less than a tenth of its storage, or less than 1 GiB, is left; None where that is not known."""
         if self.storage_left is None:
             return None
-        return self.storage_left < _GIB * max(1, self.storage_gib * _SHORT_STORAGE)
+        return self.storage_left < _GIB * max(1, self.storage_gib * SHORT_STORAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +208,7 @@ class Cache:
     def short_of_memory(self) -> bool | None:
         """Whether its fullest node uses more than 90 % of its memory; None where that is not known."""
         used = self.memory_used_percent
-        return None if used is None else used > _FULL_MEMORY
+        return None if used is None else used > FULL_MEMORY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

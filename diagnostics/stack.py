@@ -12,6 +12,7 @@ class Stack:
     Alarms are recognised by the end of their name, and `alarm_prefix` tells one environment's from another's. An instance
     or cache that is not named is the only one that the account has in its region. `database_role` is the role that the deployed
     system creates sandboxes as; `stream_replicas` how many replicas its streams have, None where nobody laid that down.
+    `journal_log_group` is where the journal is anchored, None where that is not wanted.
     """
 
     alarm_prefix: str = ""
@@ -26,4 +27,5 @@ class Stack:
     cache: str | None = None
     database_role: str = "arrakis_app"
     stream_replicas: int | None = None
+    journal_log_group: str | None = None
     escalation: str = "the team that owns the sandboxes"

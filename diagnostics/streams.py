@@ -18,6 +18,7 @@ from sandbox.text import counted
 
 __all__ = [
     "SEE_CONSUMER",
+    "SEE_LISTENERS",
     "SEE_MESSAGES",
     "SEE_STREAM",
     "Messaging",
@@ -29,6 +30,7 @@ __all__ = [
 
 SEE_STREAM = "nats stream info {name}  # $JS.API.STREAM.INFO.{name}"
 SEE_CONSUMER = "nats consumer info {stream} {name}  # $JS.API.CONSUMER.INFO.{stream}.{name}"
+SEE_LISTENERS = "nats request '$SYS.REQ.SERVER.PING.CONNZ' '{\"subscriptions\":true}'"
 SEE_MESSAGES = "nats stream view {name} --subject '{subject}'  # it makes a consumer for as long as it looks"
 
 _LOOKS, _PAUSE = 6, 0.12  # a worker that pulls again and again is between two pulls now and then

@@ -40,7 +40,7 @@ def _serve(port: int) -> None:
     from moto import backends
     from moto.server import ThreadedMotoServer
 
-    from lab import alarms, ecs, elapse, moto_shims, services, stack, storage
+    from lab import alarms, ecs, elapse, moto_shims, policies, services, stack, storage
 
     # More than a thousand machine images, which nobody starts here.
     os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
@@ -48,8 +48,8 @@ def _serve(port: int) -> None:
     backends.list_of_moto_modules = lambda: modules  # moto looks them up on the disk at each request
     # moto's verbose=False does not silence the server's log of every request.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    for mend in (moto_shims.install, alarms.install, ecs.install, services.install, elapse.install):
-        mend()
+    for each in (moto_shims, alarms, ecs, services, elapse, policies):
+        each.install()
     storage.install(Path(os.environ["LAB_STATE"]))
     addresses = {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL")}
     stack.lay_out({**addresses, "LOG_LEVEL": "info", "ARRAKIS_ENV": "lab"})

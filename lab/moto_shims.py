@@ -77,7 +77,7 @@ def install() -> None:
 
 
 def refuse(operation: str, code: str, *, times: int) -> None:
-    """Answer the next calls of an operation, e.g. FilterLogEvents, with an error; 0 times takes that back."""
+    """Answer the next calls of an operation, e.g. FilterLogEvents, or `*` of any, with an error; 0 times takes that back."""
     _refusals[operation] = [code] * times
 
 
@@ -124,7 +124,7 @@ class _Refusal(Exception):
 
 def _refusing(call: Callable[..., Any]) -> Callable[..., Any]:
     def call_or_refuse(self: BaseResponse) -> Any:
-        if not (codes := _refusals.get(self._get_action())):
+        if not (codes := _refusals.get(self._get_action()) or _refusals.get("*")):
             return call(self)
         # moto warns of codes that a service's model does not list, as that of an expired token.
         with warnings.catch_warnings(action="ignore"):

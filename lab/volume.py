@@ -1,7 +1,7 @@
 """A small disk of a server's own: a tmpfs in a mount namespace that nobody else sees. Linux only.
 
-`python -m lab.volume PID FOLDER MIB` makes the one that a process has another size. A process that enters a namespace
-must have one thread, and does not come back: it is a program of its own.
+`python -m lab.volume PID FOLDER MIB` makes the one that a process has another size; with `read-only` instead nobody can write
+to it any more. A process that enters a namespace must have one thread, and does not come back: it is a program of its own.
 """
 
 import ctypes
@@ -14,13 +14,14 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.processes import NOBODY, SERVER_ENV, Identity
 
-__all__ = ["FOLDER", "find", "furnished", "insist", "left", "resize"]
+__all__ = ["FOLDER", "find", "furnished", "insist", "left", "protect", "resize"]
 
 FOLDER = "volume"
 """What its folder is called, beside the server's data."""
 
 _NEWNS, _NEWUSER = 0x20000, 0x10000000
-_REMOUNT, _PRIVATE_ALL = 0x20, 0x40000 | 0x4000
+_RDONLY, _REMOUNT, _PRIVATE_ALL = 0x1, 0x20, 0x40000 | 0x4000
+_PROTECT = "read-only"
 _SECONDS = 10
 _REPOSITORY = Path(__file__).resolve().parent.parent
 # Loaded once, here: between fork and exec nothing should be looked up.
@@ -88,12 +89,21 @@ def left(pid: int) -> int:
 
 def resize(pid: int, mib: int) -> None:
     """Give the disk of a process another size. Raises LabError."""
-    argv = [sys.executable, "-m", "lab.volume", str(pid), str(_insist_on(pid)), str(mib)]
+    _ask(pid, str(mib))
+
+
+def protect(pid: int) -> None:
+    """Let nobody write to the disk of a process any more. Raises LabError."""
+    _ask(pid, _PROTECT)
+
+
+def _ask(pid: int, wanted: str) -> None:
+    argv = [sys.executable, "-m", "lab.volume", str(pid), str(_insist_on(pid)), wanted]
     done = subprocess.run(
         argv, capture_output=True, text=True, cwd=_REPOSITORY, env=dict(SERVER_ENV), timeout=_SECONDS
     )
     if done.returncode:
-        raise LabError(f"the disk could not be made {mib} MiB: {done.stderr.strip()[-200:]}")
+        raise LabError(f"the disk could not be made {wanted}: {done.stderr.strip()[-200:]}")
 
 
 def _insist_on(pid: int) -> Path:
@@ -103,14 +113,17 @@ def _insist_on(pid: int) -> Path:
     return folder
 
 
-def _remount(pid: int, folder: Path, mib: int) -> None:
+def _remount(pid: int, folder: Path, wanted: str) -> None:
     """Go where the process lives. Its user namespace may be ours, which cannot be entered."""
     for kind, flag in (("user", _NEWUSER), ("mnt", _NEWNS)):
         theirs = Path(f"/proc/{pid}/ns", kind)
         if theirs.readlink() != Path("/proc/self/ns", kind).readlink():
             space = os.open(theirs, os.O_RDONLY)
             _call(_LIBC.setns(space, flag))
-    _call(_LIBC.mount(None, os.fsencode(folder), None, _REMOUNT, f"size={mib}m".encode()))
+    flags, options = (
+        (_REMOUNT | _RDONLY, b"") if wanted == _PROTECT else (_REMOUNT, f"size={wanted}m".encode())
+    )
+    _call(_LIBC.mount(None, os.fsencode(folder), None, flags, options))
 
 
 def _call(failed: int) -> None:
@@ -119,4 +132,4 @@ def _call(failed: int) -> None:
 
 
 if __name__ == "__main__":
-    _remount(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    _remount(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -3,24 +3,24 @@
 import json as jsonlib
 import os
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invoke.exceptions import Exit as Stop
-
 from runbooks.options import Telling, number
+from runbooks.screen import asking, calmly, colour, note, width
 
 if TYPE_CHECKING:
     from runbooks.engine.distributed import Coordinator
     from runbooks.engine.environment import Environment
-    from runbooks.engine.model import Plan, Runbook
+    from runbooks.engine.model import Runbook
     from runbooks.engine.operate import Operator
     from runbooks.pagerduty.reporter import Reporter
     from runbooks.reports.meter import Meter
+    from runbooks.reports.timeline import Note
 
-__all__ = ["Session", "asking", "calmly", "colour", "note", "width"]
+__all__ = ["Session"]
 
 
 class Session:
@@ -62,21 +62,21 @@ class Session:
         """
         from runbooks.reports import document, terminal
 
+        named = self.telling.named
+
         def work() -> int:
             self.telling.insist_on(apply)
             limit, asked, wanted = number("--max-targets", max_targets), about(), options()
             operator, procedure = self._operator(), runbook()
             tried = asking(yes) if trial else None
             found = operator.diagnose(procedure, about=asked, trial=tried, **wanted)
-            text = terminal.diagnosis(
-                found, colour=not self.json and colour(), width=width(), incident=self.telling.named
-            )
+            text = terminal.diagnosis(found, colour=not self.json and colour(), width=width(), incident=named)
             if self._reporter and not (apply and procedure.urgent):  # which says what was done, at once
                 self._reporter.diagnosed(found)
             if not apply or found.plan is None:
                 if self.telling.status:
-                    note(f"{self.telling.named} stays as it is: nothing was applied")
-                self.show(text, document.diagnosed(found))
+                    note(f"{named} stays as it is: nothing was applied")
+                self.show(text, lambda notes: document.diagnosed(found, notes=notes, incident=named))
                 return int(found.exit)
             print(text, file=sys.stderr if self.json else sys.stdout)
             plan, ask = found.plan, asking(yes)
@@ -204,7 +204,7 @@ class Session:
         return int(follow(watch(operator.sql, queue, run), as_json=said is print, say=said))
 
     def _finish(self, outcome: Any) -> int:
-        from runbooks.reports import document, terminal
+        from runbooks.reports import terminal
 
         assert self.environment is not None
         if self._meter:
@@ -216,9 +216,25 @@ class Session:
             width=width(),
             incident=self.telling.named,
         )
-        self.show(text, document.applied(outcome))
+        self.show(text, lambda notes: self._applied(outcome, notes))
         self._report(outcome)
         return int(outcome.exit)
+
+    def _applied(self, outcome: Any, notes: "Sequence[Note]") -> dict[str, Any]:
+        from runbooks.catalogue import RUNBOOKS
+        from runbooks.reports import document
+
+        assert self._operating is not None  # which the outcome is of
+        return document.applied(
+            outcome,
+            environment=self._operating.environment,
+            title=RUNBOOKS[outcome.plan.runbook].title,
+            at=_now(),
+            by=self._operating.actor,
+            records=self._operating.records(outcome.run),
+            notes=notes,
+            incident=self.telling.named,
+        )
 
     def _report(self, outcome: Any) -> None:
         """Tell the incident, if one was named, and change its status, if that was asked for."""
@@ -237,14 +253,18 @@ class Session:
                 look=lambda: operator.diagnose(RUNBOOKS[outcome.plan.runbook]),
             )
 
-    def show(self, text: str, data: Any) -> None:
-        """Print the answer, as text or as the one document, and write the report that was asked for."""
-        print(jsonlib.dumps(data, indent=1) if self.json else text)
-        if self.report:
-            from runbooks.reports import markdown
+    def show(self, text: str, document: "Callable[[Sequence[Note]], Any]") -> None:
+        """Print the answer, as text or as the one document; then write the report that was asked for.
 
+        The report has in it what was said on the incident's timeline: `document` is made anew with these notes.
+        """
+        print(jsonlib.dumps(document([]), indent=1) if self.json else text, flush=True)
+        if self.report:
+            from runbooks.reports import files
+
+            notes = self._reporter.notes() if self._reporter else []
             try:
-                note(f"report: {markdown.write(data, Path(self.report))}")
+                note(f"report: {files.write(document(notes), Path(self.report))}")
             except OSError as error:
                 note(f"the report cannot be written to {self.report}: {error.strerror}")
 
@@ -275,85 +295,5 @@ class Session:
         calmly(closing, failed=failed)
 
 
-def calmly(work: Callable[[], int | None], *, failed: Callable[[Any], None] = lambda _: None) -> None:
-    """Do it and exit; whatever goes wrong is one line and a next step. The traceback goes to a debug log."""
-    from runbooks.reports.document import exit_of
-    from sandbox.errors import ArrakisError
-    from sandbox.text import clean
-
-    try:
-        code = work()
-    except KeyboardInterrupt:
-        raise Stop(
-            "interrupted. `history` names the run, if one was begun; `resume --run` takes it up", 1
-        ) from None
-    except Exception as error:
-        known = error if isinstance(error, ArrakisError) else _surprise(error)
-        failed(known)
-        hint = f"\n  next: {clean(known.hint)}" if known.hint else ""
-        raise Stop(f"{clean(known)}{hint}", int(exit_of(known))) from None
-    if code:
-        raise Stop(code=code)
-
-
-def _surprise(error: Exception) -> Any:
-    """A fault of ours: keep the traceback for whoever mends it, and say where it is."""
-    from runbooks.engine.environment import state_folder
-    from sandbox.errors import ArrakisError
-
-    log = state_folder(os.environ) / "debug.log"
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
-            traceback.print_exception(error, file=file)
-    except OSError:
-        return ArrakisError(f"{type(error).__name__}, and {log} cannot be written")
-    return ArrakisError(
-        f"something unexpected went wrong ({type(error).__name__})", hint=f"the details are in {log}"
-    )
-
-
-def asking(yes: bool) -> "Callable[[Environment, Plan, str], None]":
-    """Return how to confirm: typed for what cannot be undone and in production, y/N elsewhere, `--yes` for machines."""
-
-    def ask(environment: "Environment", plan: "Plan", scope: str) -> None:
-        from runbooks.engine.errors import Refused
-        from runbooks.engine.guards import phrases
-
-        where = plan.environment
-        note(f"{environment.name}: account {where.account}, region {where.region}, database {where.database}")
-        if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
-            note(f"AWS endpoint overridden: {endpoint}")
-        note(scope)
-        wanted: list[tuple[str, ...]] = [(environment.name,)] if environment.typed else []
-        if phrases(plan):
-            wanted.append(phrases(plan))
-        if yes and not wanted:
-            return
-        if not sys.stdin.isatty():
-            why = "it cannot be undone or is production" if yes else "there is no terminal to ask on"
-            raise Refused(
-                f"not confirmed: {why}", hint="run it in a terminal" + ("" if yes else ", or say --yes")
-            )
-        for accepted in wanted or [("y", "yes")]:
-            prompt = "Type " + " or ".join(map(repr, accepted)) + " to go on: " if wanted else "Apply? [y/N] "
-            print(prompt, end="", file=sys.stderr, flush=True)
-            if sys.stdin.readline().strip() not in accepted:
-                raise Refused("not confirmed by the operator", hint="nothing was changed")
-
-    return ask
-
-
-def note(text: str) -> None:
-    """Print a line for the operator on stderr, so that stdout holds the answer alone."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def width() -> int:
-    """Return the terminal's columns; a pipe has no end of them."""
-    return os.get_terminal_size().columns if sys.stdout.isatty() else 1_000
-
-
-def colour() -> bool:
-    """Whether colour is wanted."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,6 +1,7 @@
 """database-maintenance: the control tables' monthly upkeep.
 
-Trigger    no alarm: once a month. Between two of them the audit log grows, and dead rows pile up where autovacuum does not come.
+Trigger    no alarm: once a month.
+Symptoms   the audit log grows, and dead rows pile up where autovacuum does not come: look-ups and backups grow slow.
 Looks at   the control tables' sizes, dead rows, last VACUUM, autovacuum and ANALYZE; who is at work on them; what keeps dead rows
            from being removed; the audit rows older than 90 days (`--keep`), all counted; the place for an archive (`--archive`).
 May change it deletes those audit rows, a few at a time, slower while production feels it; then it runs VACUUM (ANALYZE) on each of
@@ -23,9 +24,10 @@ from diagnostics.indexes import TABLES
 from diagnostics.stack import Stack
 from diagnostics.storage import Holder
 from diagnostics.upkeep import AUDIT_LOG, Kept, Log, Upkeep, Worker
+from runbooks import rights
 from runbooks.engine.errors import Refused
 from runbooks.engine.model import Action, Finding, Pace, Resource, Runbook, Severity
-from runbooks.engine.page import Page
+from runbooks.engine.page import Look, Page, Threshold
 from runbooks.engine.systems import Readers
 from runbooks.findings import left_alone, span, unknown
 from runbooks.remedies import remedies
@@ -36,6 +38,7 @@ from sandbox.facts import Fact, Known, Unknown, insist
 from sandbox.facts import gather as gather_facts
 from sandbox.model import Status
 from sandbox.ports import SqlSnapshot
+from sandbox.text import lasting
 
 __all__ = ["RUNBOOK", "Facts", "diagnose", "existing", "gather", "outlook", "propose"]
 
@@ -335,5 +338,39 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=outlook,
     pace=Pace(throttled=True),
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES | rights.AUDIT_LOG | rights.SESSIONS | rights.ARCHIVE,
+        writes=rights.APPLYING | rights.TRIMMING | rights.ARCHIVING,
+        schedule="once a month",
+        examples=(
+            (f"{_NAME} --env production", "say what is old, and how the tables are; changes nothing"),
+            (
+                f"{_NAME} --env production --archive s3://my-bucket/audit --apply",
+                "archive old audit rows, delete them, and vacuum, once confirmed",
+            ),
+            (f"{_NAME} --env production --keep 26w", "keep audit rows for half a year"),
+        ),
+        looks=(
+            Look(what="how many audit rows are old", command=upkeep.SEE_LOG.format(cutoff="CUTOFF")),
+            Look(what="sizes, dead rows, and when they were removed", command=upkeep.SEE_UPKEEP),
+            Look(what="who is at work on the tables", command=upkeep.SEE_WORKERS),
+            Look(what="who keeps dead rows from being removed", command=storage.SEE_HOLDERS),
+        ),
+        thresholds=(
+            Threshold(
+                name="kept for",
+                value=lasting(KEEP),
+                meaning="older audit rows are trimmed; --keep changes it",
+            ),
+            Threshold(
+                name="kept at the least for", value=lasting(LEAST), meaning="--keep takes nothing shorter"
+            ),
+            Threshold(
+                name="dead rows",
+                value=f"{MANY_DEAD:,}, and {DEAD_SHARE:.0%} of the table",
+                meaning="from this on there are more than autovacuum leaves",
+            ),
+        ),
+    ),
 )

@@ -1,21 +1,25 @@
 """Emergency resume.
 
-Trigger: what made the emergency stop necessary is over.
-What it looks at: the record of the stop in PostgreSQL, or the tags on the rule and the service where PostgreSQL does not answer;
-how all of it stands now.
-What it does, in this order, each step whatever became of the one before:
-  1. gives the sandboxes that the stop marked their status back, if their schemas still exist and nobody touched them since;
-  2. starts the EventRouter's service, with autoscaling as it was, and watches until as many tasks run;
-  3. enables the clean-up's schedule;
-  4. lifts the stop flag, once all that can come back has.
-What somebody else changed since the stop is left alone, and told. Twice in a row is harmless.
+Trigger    what made the emergency stop necessary is over.
+Symptoms   sandboxes get no events, nothing is cleaned up, and every apply says that an emergency stop is raised.
+Looks at   the record of the stop in PostgreSQL, or the tags on the rule and the service where PostgreSQL does not answer; how all of
+           it stands now: the schedule, the service with its autoscaling, the sandboxes.
+May change it in this order, each step whatever became of the one before:
+           1. gives the sandboxes that the stop marked their status back, if their schemas still exist and nobody touched them since;
+           2. starts the EventRouter's service, with autoscaling as it was, and watches until as many tasks run;
+           3. enables the clean-up's schedule;
+           4. lifts the stop flag, once all that can come back has.
+How        it shows what comes back and asks once. What somebody else changed since the stop is left alone, and told. Twice in a row is
+           harmless. `--only` takes a part of it: cleanup, router, sandboxes.
+Undo       `invoke emergency-stop` stops it again. `invoke undo --run ID` does not take a resume back.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from diagnostics.scaling import Scaling
-from runbooks.emergency import state
+from runbooks import rights
+from runbooks.emergency import page, state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
 from runbooks.engine.page import Page
@@ -160,5 +164,26 @@ RUNBOOK = Runbook(
     outlook=state.findings,
     pace=Pace(failures=len(PARTS) + 1),
     urgent=True,
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES
+        | rights.MAPPINGS
+        | rights.AUDIT_LOG
+        | rights.STOPS
+        | rights.SCHEDULE
+        | rights.SERVICE
+        | rights.SCALING
+        | rights.TAGS,
+        writes=rights.APPLYING | rights.HALTING,
+        examples=(
+            (
+                "emergency-status --env production",
+                "say what is stopped, and what resuming would do; changes nothing",
+            ),
+            ("emergency-resume --env production", "bring all of it back: shows what, asks once, and does it"),
+            ("emergency-resume --env production --only router", "bring the EventRouter back alone"),
+        ),
+        looks=page.LOOKS,
+        thresholds=page.THRESHOLDS,
+    ),
 )

@@ -1,14 +1,18 @@
 """Emergency stop.
 
-Trigger: sandboxes, their clean-up or the EventRouter harm production, and there is no time to find out why.
-What it does, each step on its own and all side by side, whatever of the rest is broken:
-  1. raises the stop flag: every clean-up, mass clean-up and apply of this toolkit, on every host, halts within a second;
-  2. disables the clean-up's schedule;
-  3. suspends autoscaling, stops the EventRouter's service, and watches until nothing runs;
-  4. marks running sandboxes destroyed. Their schemas and keys stay.
-What it keeps: how all of it was, in PostgreSQL (schema `runbooks`), as tags on the rule and the service, in the journal.
-Undo: `emergency-resume` restores exactly that; `emergency-status` says what it would do.
-It needs no lease: an emergency does not wait for another operator's run, but ends it.
+Trigger    sandboxes, their clean-up or the EventRouter harm production, and there is no time to find out why.
+Symptoms   events go to the wrong guilds or circle; a clean-up takes away what it should not; production slows down for any of it.
+Looks at   the stop flag and who raised it; the clean-up's schedule; the EventRouter's service with its autoscaling; what a stop
+           has written on either of them; the sandboxes that run. Each for itself, within seconds: what is broken stops no other.
+May change it each step on its own and all side by side, whatever of the rest is broken:
+           1. raises the stop flag: every clean-up, mass clean-up and apply of this toolkit, on every host, halts within a second;
+           2. disables the clean-up's schedule;
+           3. suspends autoscaling, stops the EventRouter's service, and watches until nothing runs;
+           4. marks running sandboxes destroyed. Their schemas and keys stay.
+How        it shows what it is about to stop and asks once. It needs no lease: an emergency does not wait for another operator's run,
+           but ends it. `--only` takes a part of it: cleanup, router, sandboxes.
+Undo       `invoke emergency-resume` restores exactly that; `invoke emergency-status` says what it would do. How all of it was is
+           kept in PostgreSQL (schema `runbooks`), as tags on the rule and the service, and in the journal.
 """
 
 from collections.abc import Collection, Iterator
@@ -16,10 +20,11 @@ from dataclasses import replace
 
 from diagnostics.compute import Service
 from diagnostics.scaling import Scaling
-from runbooks.emergency import state
+from runbooks import rights
+from runbooks.emergency import page, state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
-from runbooks.engine.page import Page
+from runbooks.engine.page import Look, Page
 from runbooks.findings import left_alone
 from runbooks.remedies import remedies
 from runbooks.remedies.halted import DISABLE, STOP, UNTOLD, counted, service_stands
@@ -198,5 +203,35 @@ RUNBOOK = Runbook(
     outlook=outlook,
     pace=Pace(workers=_ALL, failures=_ALL),
     urgent=True,
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES
+        | rights.MAPPINGS
+        | rights.AUDIT_LOG
+        | rights.STOPS
+        | rights.SCHEDULE
+        | rights.SERVICE
+        | rights.SCALING
+        | rights.TAGS,
+        writes=rights.APPLYING | rights.HALTING,
+        examples=(
+            (
+                'emergency-stop --env production --reason "events go to the wrong guilds"',
+                "stop all of it: shows what, asks once, and does it",
+            ),
+            ("emergency-stop --env production --only router", "stop the EventRouter alone"),
+            (
+                "emergency-status --env production",
+                "say what is stopped, by whom, since when; changes nothing",
+            ),
+        ),
+        looks=(
+            *page.LOOKS,
+            Look(
+                what="clean-up tasks that run, which no stop of the schedule ends",
+                command=_SEE_RUNNING.format(cluster="CLUSTER", family="CLEANUP_FAMILY"),
+            ),
+        ),
+        thresholds=page.THRESHOLDS,
+    ),
 )

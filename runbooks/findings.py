@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _SHOWN = 3  # events or tasks that are told
+_STATES = {"OK": Severity.OK, "ALARM": Severity.CRITICAL, "INSUFFICIENT_DATA": Severity.UNKNOWN}
 
 
 def cause(
@@ -132,6 +133,10 @@ def alarm_finding(fact: Fact[Alarm | None], *, suffix: str, confirmed: bool, cle
             "threshold": alarm.threshold,
             "points": [[moment, value] for moment, value in alarm.points],
             "details": _alarm_details(alarm),
+            "moments": [
+                [each.at, "alarm", f"alarm {alarm.name}: {each.old} → {each.new}", _STATES.get(each.new)]
+                for each in alarm.changes or ()
+            ],
         },
         source=alarms.SEE_ALARM.format(name=alarm.name),
     )
@@ -201,7 +206,7 @@ def service_finding(fact: Fact[Service | None], stack: Stack) -> Finding:
         check="service",
         severity=Severity.OK if well else Severity.WARNING,
         summary=f"service {seen.name} is {seen.status}: {seen.running} of {seen.desired} run{rollouts}",
-        evidence={"details": [] if well else _events(seen.events)},
+        evidence={} if well else _lately(seen.events, f"service {seen.name}"),
         source=source,
     )
 
@@ -229,7 +234,7 @@ def instance_finding(fact: Fact[Instance]) -> Finding:
         severity=_severity(seen.condition, short=seen.short_of_storage),
         summary=f"RDS instance {seen.identifier} is {seen.status}: {storage}, {used}",
         resource=Resource(kind="instance", id=seen.identifier),
-        evidence={"details": _events(seen.events)},
+        evidence=_lately(seen.events, f"RDS instance {seen.identifier}"),
         source=servers.SEE_INSTANCE.format(identifier=seen.identifier),
     )
 
@@ -246,7 +251,7 @@ def cache_finding(fact: Fact[Cache]) -> Finding:
         severity=_severity(seen.condition, short=seen.short_of_memory),
         summary=f"ElastiCache {seen.identifier} is {seen.status}: nodes: {seen.nodes}, {used}",
         resource=Resource(kind="cache", id=seen.identifier),
-        evidence={"details": _events(seen.events)},
+        evidence=_lately(seen.events, f"ElastiCache {seen.identifier}"),
         source=servers.SEE_CACHE,
     )
 
@@ -282,7 +287,11 @@ def _severity(condition: Condition, *, short: bool | None) -> Severity:
     return Severity.WARNING if condition is Condition.CHANGING else Severity.CRITICAL
 
 
-def _events(events: tuple[tuple[Any, str], ...] | None) -> list[str]:
+def _lately(events: tuple[tuple[Any, str], ...] | None, of: str) -> dict[str, Any]:
+    """Return something's last events as evidence: in words, and as moments of a time line."""
     if events is None:
-        return ["its events could not be read"]
-    return [f"{at:%m-%d %H:%M} UTC {message}" for at, message in events[:_SHOWN]]
+        return {"details": ["its events could not be read"]}
+    return {
+        "details": [f"{at:%m-%d %H:%M} UTC {message}" for at, message in events[:_SHOWN]],
+        "moments": [[at, "event", f"{of}: {message}", None] for at, message in events[:_SHOWN]],
+    }

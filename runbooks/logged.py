@@ -15,10 +15,10 @@ from runbooks.findings import span, unknown
 from sandbox.facts import Fact, Unknown
 from sandbox.text import counted
 
-__all__ = ["MISSED", "SEE_LOG", "log_findings", "runs_finding"]
+__all__ = ["MISSED", "SEE_LOG", "SEE_RUNS", "log_findings", "runs_finding"]
 
 SEE_LOG = "aws logs filter-log-events --log-group-name {name} --start-time $(date -d '6 hours ago' +%s000)  # logs:FilterLogEvents"
-_SEE_RUNS = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.CleanupDurationMs >= 0 }}'  # logs:FilterLogEvents"
+SEE_RUNS = "aws logs filter-log-events --log-group-name {name} --filter-pattern '{{ $.CleanupDurationMs >= 0 }}'  # logs:FilterLogEvents"
 MISSED = timedelta(minutes=45)
 """Three runs of the schedule: a job that was not started for longer is missed."""
 
@@ -44,7 +44,7 @@ def log_findings(fact: Fact[LogReport], log_group: str, judge: Judge) -> list[Fi
 
 def runs_finding(fact: Fact[JobRuns], stack: Stack, *, now: datetime) -> Finding:
     """Say when the clean-up job ran last and what it did, by its own log; whether it did run at all."""
-    source = _SEE_RUNS.format(name=stack.cleanup_logs)
+    source = SEE_RUNS.format(name=stack.cleanup_logs)
     if isinstance(fact, Unknown):
         return unknown("runs", fact, source=source)
     runs = fact.value
@@ -105,9 +105,19 @@ def _error_finding(
             "histogram": [sum(counts) for counts in zip(*(group.histogram for group in groups), strict=True)],
             "window": f"{report.begin:%H:%M}–{report.end:%H:%M} UTC",
             "details": details,
+            "moments": _moments(what if cause else groups[0].sample, count, (first, last), severity),
         },
         source=SEE_LOG.format(name=report.log_group),
     )
+
+
+def _moments(what: str, count: int, seen: tuple[datetime, datetime], severity: Severity) -> list[list[Any]]:
+    """Return when an error was seen first and last, for a time line; one that is settled was an error all the same."""
+    told = ["once"] if count == 1 else [f"the first of {count}", f"the last of {count}"]
+    return [
+        [at, "log", f"log: {what}: {each}", None if severity is Severity.OK else severity]
+        for at, each in zip(seen, told, strict=False)
+    ]
 
 
 def _group(group: ErrorGroup) -> dict[str, Any]:

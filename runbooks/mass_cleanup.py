@@ -1,7 +1,8 @@
 """Mass clean-up.
 
-Trigger    far more sandboxes, remains and orphans have piled up than the scheduled job takes away; after an emergency stop whose
-           sandboxes are not to come back.
+Trigger    far more sandboxes, remains and orphans than the scheduled job takes away; an emergency stop whose sandboxes are not
+           to come back.
+Symptoms   the count, disk and memory stay high though the job runs; what rb-sb-001 or rb-sb-003 proposes is over their limit.
 Looks at   every row that is over, every schema, every key family in one pass; who uses what no sandbox owns; what
            elsewhere rests on a schema that would go.
 May change it takes sandboxes that are over away for good: routes, keys, schemas, mappings (typed: `drop N`); so it does with
@@ -9,8 +10,8 @@ May change it takes sandboxes that are over away for good: routes, keys, schemas
            sandbox owns, goes into quarantine. Never what is live, in use, or cannot be told; nothing while Redis does not
            say what keys there are.
 How        by several workers, each with many targets at a time: one look at each server for all of them, one pass over Redis. It slows
-           down, and waits, while production feels it. Ctrl-C finishes what is in hand; `resume --run ID` goes on.
-Undo       `undo --run ID` gives back what went into quarantine. What was taken away is gone.
+           down, and waits, while production feels it. Ctrl-C finishes what is in hand; `invoke resume --run ID` goes on.
+Undo       `invoke undo --run ID` gives back what went into quarantine. What was taken away is gone.
 """
 
 from collections import Counter
@@ -19,15 +20,20 @@ from dataclasses import replace
 from datetime import timedelta
 from math import ceil
 
+from diagnostics.postgres import see_dependents
+from diagnostics.streams import SEE_LISTENERS
+from runbooks import looks, rights
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity
-from runbooks.engine.page import Page
+from runbooks.engine.page import Look, Page, Threshold
+from runbooks.engine.throttle import SHARE
 from runbooks.findings import span, unknown
-from runbooks.mass.candidates import GROUPS, Candidate, Choice, candidates, choose
+from runbooks.mass.candidates import AT_WORK, GROUPS, Candidate, Choice, candidates, choose
 from runbooks.mass.evidence import Evidence, existing, gather
-from runbooks.orphaned.evidence import sources
+from runbooks.orphaned.evidence import SEE_KEYS, SEE_SCHEMAS, sources
 from runbooks.remedies import remedies
 from sandbox.facts import Known, Unknown
-from sandbox.text import size
+from sandbox.text import lasting, size
+from sandbox.usage import RECENT
 
 __all__ = ["RUNBOOK", "diagnose", "propose"]
 
@@ -106,5 +112,54 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=diagnose,
     pace=Pace(workers=WORKERS, lot=LOT, failures=FAILURES, throttled=True),
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES
+        | rights.AUDIT_LOG
+        | rights.SESSIONS
+        | rights.KEYS
+        | rights.KEY_USE
+        | rights.LISTENERS,
+        writes=rights.APPLYING | rights.CLEANING | rights.QUARANTINING | rights.HANDING_OVER,
+        examples=(
+            ("mass-cleanup --env production", "say how much there is, and plan all of it; changes nothing"),
+            (
+                "mass-cleanup --env production --only expired,stuck --older-than 2d --limit 200 --max-targets 200 --apply",
+                "take away the 200 oldest of a part, once confirmed",
+            ),
+            (
+                "mass-cleanup --env production --apply --distributed --max-targets 5000",
+                "let `cleanup-worker` on other hosts help",
+            ),
+            ("mass-cleanup --env production --watch", "follow the latest distributed run"),
+        ),
+        looks=(
+            Look(what="how many there are of each status", command=_SEE),
+            Look(what="the schemas", command=SEE_SCHEMAS),
+            Look(what="the keys of one family", command=SEE_KEYS.format(token="ID")),
+            Look(what="what elsewhere rests on a schema that would go", command=see_dependents("SCHEMA")),
+            looks.SESSIONS,
+            Look(what="who listens to a sandbox's events", command=SEE_LISTENERS),
+        ),
+        thresholds=(
+            Threshold(name="workers", value=str(WORKERS), meaning="so many are at work at once, on one host"),
+            Threshold(
+                name="a lot", value=f"{LOT} targets", meaning="what a worker takes at a time, and finishes"
+            ),
+            Threshold(name="failures", value=str(FAILURES), meaning="when more targets have failed it stops"),
+            Threshold(
+                name="pace",
+                value=f"{SHARE:.0%} of the time",
+                meaning="at full pace the workers are at work together",
+            ),
+            Threshold(
+                name="begun within",
+                value=lasting(AT_WORK),
+                meaning="whoever began to take a sandbox away may still be at it: left alone",
+            ),
+            Threshold(
+                name="used within", value=lasting(RECENT), meaning="what somebody touched since is left alone"
+            ),
+        ),
+    ),
 )

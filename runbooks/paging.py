@@ -3,8 +3,9 @@
 import os
 from typing import TYPE_CHECKING
 
-from runbooks.console import Session, calmly, colour, note, width
+from runbooks.console import Session
 from runbooks.options import incident, number
+from runbooks.screen import calmly, colour, note, width
 
 if TYPE_CHECKING:
     from runbooks.pagerduty.responder import Responder
@@ -33,7 +34,7 @@ class Desk(Session):
             else:
                 found = responder.alarm(Alarm(name=alarm))
             text = answer.text(seen, found, colour=not self.json and colour(), width=width())
-            self.show(text, answer.document(seen, found))
+            self.show(text, lambda _: answer.document(seen, found))
             if seen:
                 responder.report(seen.id, found)
             return found.exit
@@ -59,7 +60,7 @@ class Desk(Session):
                 "left": sum(each.left for each in done),
                 "refused": sum(each.refused for each in done),
             }
-            self.show(", ".join(f"{count} {what}" for what, count in counts.items()), counts)
+            self.show(", ".join(f"{count} {what}" for what, count in counts.items()), lambda _: counts)
             if counts["left"]:
                 return int(Exit.UNKNOWN)
             return int(Exit.PROPOSED if counts["refused"] else Exit.HEALTHY)

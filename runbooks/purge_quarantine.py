@@ -1,22 +1,25 @@
 """purge-quarantine: delete for good what has been in quarantine for over 72 hours.
 
+Trigger    no alarm: something has been in quarantine for over 72 hours, and nobody missed it.
+Symptoms   schemas `quarantine_…` and keys `quarantine:…` still take up disk and memory.
 Looks at   schemas and keys in quarantine; their names say since when.
-May change it drops those schemas and deletes those keys. `drop N` has to be typed; this cannot be undone.
+May change it drops those schemas and deletes those keys, for good. What is younger than 72 hours it leaves alone.
+Undo       none: `drop N` has to be typed. Before, `invoke undo --run ID` of the run that put it there gives it back.
 """
 
 from dataclasses import replace
 from datetime import datetime
 
 from diagnostics.stack import Stack
-from runbooks import quarantined
+from runbooks import quarantined, rights
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
-from runbooks.engine.page import Page
+from runbooks.engine.page import Look, Page, Threshold
 from runbooks.engine.systems import Readers
 from runbooks.findings import unknown
-from runbooks.quarantined import GRACE, Quarantine, parked_keys, parked_schemas
+from runbooks.quarantined import GRACE, SEE_KEYS, SEE_SCHEMAS, Quarantine, parked_keys, parked_schemas
 from runbooks.remedies import remedies
 from sandbox.facts import Known, Unknown, insist
-from sandbox.text import counted
+from sandbox.text import counted, lasting
 
 __all__ = ["RUNBOOK", "diagnose", "existing", "gather", "propose"]
 
@@ -31,9 +34,9 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack) ->
 def diagnose(seen: Quarantine) -> list[Finding]:
     """Say what is in quarantine, since when, and what is unknown. Pure."""
     findings: list[Finding] = []
-    for name, fact in (("database", seen.database), ("keys", seen.keys)):
+    for name, fact, source in (("database", seen.database, SEE_SCHEMAS), ("keys", seen.keys, SEE_KEYS)):
         if isinstance(fact, Unknown):
-            findings.append(unknown(name, fact))
+            findings.append(unknown(name, fact, source=source))
     for schema, original, since in parked_schemas(seen):
         findings.append(_finding(seen, Resource(kind="schema", id=schema.name), original, since))
     for family, keys, since in parked_keys(seen):
@@ -65,7 +68,8 @@ def _finding(seen: Quarantine, resource: Resource, what: str, since: datetime) -
         "" if over else f", kept until {since + GRACE:%m-%d %H:%M} UTC"
     )
     severity = Severity.WARNING if over else Severity.OK
-    return Finding(check="quarantine", severity=severity, summary=summary, resource=resource)
+    source = SEE_SCHEMAS if resource.kind == "schema" else SEE_KEYS
+    return Finding(check="quarantine", severity=severity, summary=summary, resource=resource, source=source)
 
 
 RUNBOOK = Runbook(
@@ -76,5 +80,30 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES | rights.KEYS,
+        writes=rights.APPLYING | rights.DROPPING,
+        examples=(
+            (
+                "purge-quarantine --env production",
+                "say what is in quarantine, and since when; changes nothing",
+            ),
+            (
+                "purge-quarantine --env production --apply",
+                "delete what is old enough, once confirmed: no undo",
+            ),
+        ),
+        looks=(
+            Look(what="schemas in quarantine", command=SEE_SCHEMAS),
+            Look(what="keys in quarantine", command=SEE_KEYS),
+        ),
+        thresholds=(
+            Threshold(
+                name="in quarantine for",
+                value=lasting(GRACE),
+                meaning="what has been there for longer is deleted; what is younger is left alone",
+            ),
+        ),
+    ),
 )

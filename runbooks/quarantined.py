@@ -86,7 +86,12 @@ def purge_schemas(seen: Quarantine) -> list[Action]:
         _action(
             "drop schema",
             Resource(kind="schema", id=schema.name),
-            {"name": schema.name, "token": token_of_schema(original), "writes": schema.writes},
+            {
+                "name": schema.name,
+                "oid": schema.oid,
+                "token": token_of_schema(original),
+                "writes": schema.writes,
+            },
             since,
         )
         for schema, original, since in parked_schemas(seen)

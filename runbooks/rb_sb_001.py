@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from diagnostics.stack import Stack
+from runbooks import looks, rights
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
-from runbooks.engine.page import Page
+from runbooks.engine.page import Look, Page, Threshold
 from runbooks.engine.systems import Readers
 from runbooks.findings import alarm_finding, span
-from runbooks.overdue import cleaning
+from runbooks.overdue import cleaning, page
 from runbooks.overdue import evidence as overdue
 from runbooks.overdue.cleaning import existing
 from runbooks.overdue.evidence import GRACE, Database, Evidence
@@ -31,13 +32,14 @@ from runbooks.overdue.verdicts import confirmed_causes, job_findings, log_findin
 from runbooks.remedies import remedies
 from sandbox.facts import Known
 from sandbox.limits import Limits
+from sandbox.metrics import ALARMS
 from sandbox.model import Sandbox
-from sandbox.text import counted
+from sandbox.text import counted, lasting
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "gather", "outlook", "propose"]
 
 ALARM = "sandbox-count-high"
-MOST = 100
+MOST = ALARMS[ALARM].threshold
 """Above it the alarm breaches, should the alarm itself not be known."""
 
 GROWTH_WINDOW = timedelta(hours=6)
@@ -340,5 +342,49 @@ RUNBOOK = Runbook(
     existing=existing,
     remedies=remedies,
     outlook=outlook,
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.OVERDUE,
+        writes=rights.APPLYING | rights.CLEANING | rights.SCHEDULING,
+        examples=(
+            (
+                "rb-sb-001 --env production",
+                "say why there are so many, and propose what to clean up; changes nothing",
+            ),
+            ("rb-sb-001 --env production --apply", "the same, and apply it once confirmed"),
+            (
+                "rb-sb-001 --env production --via ecs",
+                "clean up by the deployed task instead, watched to its end",
+            ),
+        ),
+        looks=(
+            looks.alarm(ALARM),
+            Look(what="who has how many", command=_SEE_COUNT),
+            Look(what="which are over", command=_SEE_OVER),
+            *page.LOOKS,
+        ),
+        thresholds=(
+            Threshold(
+                name="sandboxes",
+                value=str(MOST),
+                meaning="more that are not destroyed are too many; the alarm's own threshold counts where it is known",
+            ),
+            Threshold(
+                name="an owner's share",
+                value=str(Limits().per_owner),
+                meaning="whoever has more is named, and a warning while there are too many",
+            ),
+            Threshold(
+                name="growth over",
+                value=lasting(GROWTH_WINDOW),
+                meaning="how fast the count grows is told by these",
+            ),
+            Threshold(
+                name="too many again within",
+                value=lasting(SOON),
+                meaning="a count that gets there sooner is worth a call",
+            ),
+            *page.THRESHOLDS,
+        ),
+    ),
 )

@@ -8,8 +8,8 @@ Looks at   the alarm; which sandboxes failed, at which step and why: the job's l
 May change it tries each of those sandboxes again, one by one with every step told, or by the deployed task with
            LOG_LEVEL=debug (--via ecs); it enables the schedule where it is disabled. An object outside of a sandbox's own
            schema is dropped only if it is named: --drop-object reporting.overview. No session is ended.
-Undo       the schedule is disabled again by `invoke undo --run ID`. What is taken away or dropped cannot be given back: `drop
-           N` has to be typed. The definition of a dropped object is in the plan and the journal.
+Undo       the schedule is disabled again by `invoke undo --run ID`. What is taken away or dropped cannot be given back:
+           `drop N` has to be typed. The definition of a dropped object is in the plan and the journal.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,19 @@ from datetime import datetime
 from diagnostics.logs import MOST_NAMES
 from diagnostics.postgres import SEE_EVENTS
 from diagnostics.stack import Stack
+from runbooks import looks, rights
 from runbooks.engine.model import Action, Finding, Resource, Runbook, Severity
-from runbooks.engine.page import Page
+from runbooks.engine.page import Look, Page, Threshold
 from runbooks.engine.systems import Readers
 from runbooks.findings import alarm_finding, span
-from runbooks.overdue import cleaning
+from runbooks.overdue import cleaning, page
 from runbooks.overdue import evidence as overdue
 from runbooks.overdue.cleaning import existing
 from runbooks.overdue.evidence import Behind, Database, Evidence
 from runbooks.overdue.verdicts import confirmed_causes, job_findings, log_findings, server_findings
 from runbooks.remedies import remedies
 from sandbox.facts import Known
+from sandbox.metrics import ALARMS
 from sandbox.model import Status
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "gather", "propose"]
@@ -131,5 +133,36 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.OVERDUE,
+        writes=rights.APPLYING | rights.CLEANING | rights.SCHEDULING,
+        examples=(
+            (
+                "rb-sb-002 --env production",
+                "say which fail, where and why, and propose to try again; changes nothing",
+            ),
+            (
+                "rb-sb-002 --env production --drop-object reporting.overview",
+                "also drop this object, which keeps a schema from going",
+            ),
+            (
+                "rb-sb-002 --env production --via ecs --apply",
+                "try again by the deployed task, watched to its end",
+            ),
+        ),
+        looks=(
+            looks.alarm(ALARM),
+            Look(what="what happened to a sandbox last", command=SEE_EVENTS.format(id="ID")),
+            *page.LOOKS,
+        ),
+        thresholds=(
+            Threshold(
+                name="failures",
+                value=str(ALARMS[ALARM].threshold),
+                meaning="the alarm rings when more are counted",
+            ),
+            *page.THRESHOLDS,
+        ),
+    ),
 )

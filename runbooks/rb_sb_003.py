@@ -7,29 +7,43 @@ Looks at   the alarm and its metric; every sandbox row and schema, read in one s
 May change it renames an orphaned schema into quarantine, and parks an orphaned family's keys. With --drop it deletes
            them for good instead, after `drop N` was typed. It never touches a sandbox that is not destroyed, nor a
            name that it cannot read as an id.
-Undo       `invoke undo --run ID` gives names and TTLs back. `invoke purge-quarantine` deletes after 72 hours.
+Undo       `invoke undo --run ID` gives names and TTLs back, until `invoke purge-quarantine` deletes what has been in quarantine for
+           72 hours. What --drop deleted is gone.
 """
 
-from datetime import timedelta
-
+from diagnostics.streams import SEE_LISTENERS
+from runbooks import looks, rights
 from runbooks.engine.model import Finding, Resource, Runbook, Severity
-from runbooks.engine.page import Page
+from runbooks.engine.page import Look, Page, Threshold
 from runbooks.findings import alarm_finding, unknown
-from runbooks.orphaned.evidence import ALARM, Facts, Orphans, complete, existing, gather, orphaned, sources
+from runbooks.orphaned.evidence import (
+    ALARM,
+    SEE_KEYS,
+    SEE_ROWS,
+    SEE_SCHEMAS,
+    Facts,
+    Orphans,
+    complete,
+    existing,
+    gather,
+    orphaned,
+    sources,
+)
 from runbooks.orphaned.proposals import propose
+from runbooks.quarantined import GRACE
 from runbooks.remedies import remedies
+from sandbox.cleanup import STUCK_AFTER
 from sandbox.facts import Known, Unknown
+from sandbox.metrics import ALARMS
 from sandbox.model import Schema, Status
 from sandbox.orphans import Placement, Standing
+from sandbox.text import lasting
+from sandbox.usage import RECENT
 
 __all__ = ["RUNBOOK", "diagnose"]
 
-STUCK_AFTER = timedelta(hours=1)
 _BUSY = (Status.PENDING, Status.CREATING, Status.DESTROYING)
 
-_SEE_SCHEMAS = "psql -c \"SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'sandbox_')\""
-_SEE_ROWS = 'psql -c "SELECT id, name, status, schema_name FROM public.sandboxes"'
-_SEE_KEYS = "redis-cli --scan --pattern 'sandbox:{token}*' --count 1000"
 _CLEARED = "no orphan is left, so it clears when its metric is next published"
 
 
@@ -51,7 +65,7 @@ def diagnose(facts: Facts) -> list[Finding]:
             else 0
         )
         summary = f"no orphans: every schema and key family that names an id belongs to one of {live} live sandboxes"
-        findings.append(Finding(check="orphans", severity=Severity.OK, summary=summary, source=_SEE_SCHEMAS))
+        findings.append(Finding(check="orphans", severity=Severity.OK, summary=summary, source=SEE_SCHEMAS))
     return findings
 
 
@@ -70,7 +84,7 @@ def _schema_finding(schema: Schema, where: Placement, facts: Facts) -> Finding:
             "last_activity": activity,
             "was": _was(where),
         },
-        source=_SEE_SCHEMAS,
+        source=SEE_SCHEMAS,
     )
 
 
@@ -87,7 +101,7 @@ def _family_finding(keys: int, where: Placement, facts: Facts) -> Finding:
             "idle_seconds": use.idle_seconds if use else None,
             "was": _was(where),
         },
-        source=_SEE_KEYS.format(token=where.name),
+        source=SEE_KEYS.format(token=where.name),
     )
 
 
@@ -104,7 +118,7 @@ def _leftovers(orphans: Orphans) -> list[Finding]:
             severity=Severity.WARNING,
             resource=Resource(kind="sandbox", id=name),
             summary=f"sandbox {name} is destroyed, but {' and '.join(what)} still exist",
-            source=_SEE_ROWS,
+            source=SEE_ROWS,
         )
         for name, what in sorted(remains.items())
     ]
@@ -142,7 +156,7 @@ def _stuck(facts: Facts, orphans: Orphans) -> list[Finding]:
                     resource=Resource(kind="sandbox", id=row.name),
                     summary=summary,
                     evidence={"holds": held, "owner": row.owner},
-                    source=_SEE_ROWS,
+                    source=SEE_ROWS,
                 )
             )
     return found
@@ -164,5 +178,53 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES
+        | rights.SESSIONS
+        | rights.KEYS
+        | rights.KEY_USE
+        | rights.KEY_SIZES
+        | rights.LISTENERS
+        | rights.ALARM,
+        writes=rights.APPLYING | rights.QUARANTINING | rights.DROPPING,
+        examples=(
+            (
+                "rb-sb-003 --env production",
+                "name what no sandbox owns, and propose quarantine for it; changes nothing",
+            ),
+            ("rb-sb-003 --env production --apply", "the same, and put it into quarantine once confirmed"),
+            ("rb-sb-003 --env production --apply --drop", "delete it for good instead: no undo"),
+        ),
+        looks=(
+            looks.alarm(ALARM),
+            Look(what="the sandboxes' rows", command=SEE_ROWS),
+            Look(what="their schemas, and those of nobody", command=SEE_SCHEMAS),
+            Look(what="the keys of one family", command=SEE_KEYS.format(token="ID")),
+            looks.SESSIONS,
+            Look(what="who listens to a sandbox's events", command=SEE_LISTENERS),
+        ),
+        thresholds=(
+            Threshold(
+                name="orphans",
+                value=str(ALARMS[ALARM].threshold),
+                meaning="the alarm rings when there are more; the runbook names every one",
+            ),
+            Threshold(
+                name="used within",
+                value=lasting(RECENT),
+                meaning="what somebody touched since is in use, and left alone",
+            ),
+            Threshold(
+                name="stuck after",
+                value=lasting(STUCK_AFTER),
+                meaning="a sandbox that is pending, creating or destroying for longer is named, and not touched",
+            ),
+            Threshold(
+                name="in quarantine for",
+                value=lasting(GRACE),
+                meaning="for so long at least; then `purge-quarantine` may delete it",
+            ),
+        ),
+    ),
 )

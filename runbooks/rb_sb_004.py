@@ -11,7 +11,8 @@ May change it deletes cached routes that are wrong, makes a stream or consumer t
            least is proposed. It never changes how many tasks run, and stops no loop: a purge beside a running EventRouter
            loses events that were not routed yet.
 Undo       `invoke undo --run ID` puts routes back with what was left of their life, gives a stream its old configuration, and
-           deletes what was made and is still empty. A restart, and what a tighter stream has thrown away, cannot be undone.
+           deletes what was made and is still empty. A restart, and what a tighter stream has thrown away, cannot be undone:
+           `restart N` or `drop N` has to be typed.
 """
 
 import math
@@ -21,14 +22,15 @@ from uuid import NAMESPACE_URL, uuid5
 
 from diagnostics.routes import Wrong
 from diagnostics.streams import SeenStream, Served
+from runbooks import rights
 from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runbook, Severity, Trial
 from runbooks.engine.page import Page
 from runbooks.engine.work import Result
 from runbooks.findings import alarm_finding, left_alone
 from runbooks.remedies import remedies
 from runbooks.remedies.routing import CANARY, canary
-from runbooks.routing import complaints, losses
-from runbooks.routing.evidence import Evidence, gather
+from runbooks.routing import complaints, losses, page
+from runbooks.routing.evidence import ALARM, Evidence, gather
 from runbooks.routing.hops import way_findings
 from runbooks.routing.losses import unserved, wrong_routes
 from runbooks.routing.parts import part_findings, route_findings, unknown_findings
@@ -39,8 +41,6 @@ from sandbox.streams import CHANGEABLE, as_plain, subject_of
 from sandbox.text import clean, counted
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "existing", "gather", "learn", "outlook", "propose", "try_canary"]
-
-ALARM = "sandbox-routing-errors"
 
 _AGAIN = (
     "; it begins with the oldest message that its stream keeps (DeliverPolicy all, as the EventRouter makes its own):"
@@ -307,5 +307,36 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=outlook,
     trial=Trial(propose=try_canary, learn=learn),
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES
+        | rights.MAPPINGS
+        | rights.SESSIONS
+        | rights.ROUTES
+        | rights.STREAMS
+        | rights.MESSAGES
+        | rights.LISTENERS
+        | rights.ALARM
+        | rights.SERVICE
+        | rights.TASKS
+        | rights.LOGS
+        | rights.CACHE,
+        writes=rights.APPLYING | rights.ROUTING | rights.RESTARTING,
+        examples=(
+            (
+                "rb-sb-004 --env production",
+                "say where events are lost, and propose what mends it; changes nothing",
+            ),
+            (
+                "rb-sb-004 --env production --guild 123456789012345678",
+                "follow the way of one guild's events, hop by hop (or --sandbox NAME)",
+            ),
+            (
+                "rb-sb-004 --env production --sandbox my-sandbox --canary",
+                "publish a test event there for real, and look for it; asks first",
+            ),
+        ),
+        looks=page.LOOKS,
+        thresholds=page.THRESHOLDS,
+    ),
 )

@@ -9,7 +9,8 @@ May change it ends sessions that are idle in a transaction for more than 10 minu
            exactly the right that is lacking; makes what is missing of the migration; enlarges the storage; takes away
            sandboxes that are over, where room is short; what was in quarantine for more than 72 hours, where storage is full.
 Undo       a grant is revoked, and what was made of the migration is dropped while it is empty, by `invoke undo --run ID`. A
-           session that was ended, storage that was enlarged and what was taken away stay so: that has to be typed.
+           session that was ended, storage that was enlarged and what was taken away stay so: `end N`, `enlarge N` or `drop N` has to
+           be typed.
 """
 
 from dataclasses import replace
@@ -18,7 +19,8 @@ from diagnostics.logs import LogReport
 from diagnostics.migration import MIGRATION, SEE_OBJECTS, What, parts
 from diagnostics.reach import SEE_POSTGRES
 from diagnostics.rights import SEE_RIGHTS
-from runbooks import logged
+from runbooks import logged, rights
+from runbooks.creation import page
 from runbooks.creation.evidence import ALARM, Facts, about_schemas, gather
 from runbooks.creation.headroom import room_findings
 from runbooks.creation.obstacles import SEE_TRIAL, confirmed_causes, held_span, storage_is_full
@@ -333,5 +335,24 @@ RUNBOOK = Runbook(
     remedies=remedies,
     outlook=outlook,
     trial=Trial(propose=_try, learn=_learn),
-    page=Page(text=__doc__),
+    page=Page(
+        text=__doc__,
+        reads=rights.OVERDUE | rights.SERVER | rights.KEYS,
+        writes=rights.APPLYING
+        | rights.SIGNALLING
+        | rights.GRANTING
+        | rights.ENLARGING
+        | rights.CLEANING
+        | rights.DROPPING,
+        examples=(
+            ("rb-sb-005 --env production", "say what keeps schemas from being created; changes nothing"),
+            (
+                "rb-sb-005 --env production --probe",
+                "also create a schema for real, time it, and drop it again; asks first",
+            ),
+            ("rb-sb-005 --env production --apply", "propose what mends it, and apply it once confirmed"),
+        ),
+        looks=page.LOOKS,
+        thresholds=page.THRESHOLDS,
+    ),
 )

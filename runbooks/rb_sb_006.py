@@ -18,12 +18,14 @@ from diagnostics import waiting
 from diagnostics.indexes import EXPECTED, SEE_INDEXES, SEE_PROGRESS, TABLES, Expected, stands_for
 from diagnostics.latency import SEE_STATUS, Step, Timed
 from diagnostics.sessions import SEE_WAITING, Session
+from runbooks import rights
 from runbooks.engine.model import Action, Finding, Runbook, Severity
-from runbooks.engine.page import Page
+from runbooks.engine.page import Page, Threshold
 from runbooks.findings import left_alone, unknown
 from runbooks.remedies import remedies
 from runbooks.remedies.indexes import analyze_table, create_index
 from runbooks.remedies.sessions import IDLE_LIMIT, Why, cancel_query, end_session
+from runbooks.slowness import page
 from runbooks.slowness.answering import server_findings
 from runbooks.slowness.evidence import Barrier, Evidence, barriers, gather, lacking, misleading
 from runbooks.slowness.hindrances import causes, holder
@@ -235,5 +237,33 @@ RUNBOOK = Runbook(
     existing=existing,
     remedies=remedies,
     outlook=outlook,
-    page=Page(text=__doc__),
+    timed=True,
+    page=Page(
+        text=__doc__,
+        reads=rights.SANDBOXES
+        | rights.MAPPINGS
+        | rights.SESSIONS
+        | rights.JOURNAL
+        | rights.REDIS
+        | rights.KEYS
+        | rights.KEY_SERVER
+        | rights.WORKERS
+        | rights.INSTANCE
+        | rights.CACHE,
+        writes=rights.APPLYING | rights.INDEXING | rights.SIGNALLING,
+        examples=(
+            ("rb-sb-006 --env production", "say what keeps the status command waiting; changes nothing"),
+            ("rb-sb-006 --env production --sandbox my-sandbox", "time the status of this very sandbox"),
+            ("rb-sb-006 --env production --apply", "propose what mends it, and apply it once confirmed"),
+        ),
+        looks=page.LOOKS,
+        thresholds=(
+            Threshold(name="the command", value=f"{SLOW:g} s", meaning="from this on it is an incident"),
+            *(
+                Threshold(name=f"its step: {step}", value=f"{seconds:g} s", meaning="from this on it is slow")
+                for step, seconds in SLOW_STEPS.items()
+            ),
+            *page.THRESHOLDS,
+        ),
+    ),
 )

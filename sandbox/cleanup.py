@@ -25,10 +25,12 @@ from sandbox.orphans import Orphan, find_orphans
 from sandbox.ports import KeyWriter, SqlSnapshot, SqlTransaction, SqlWriter
 from sandbox.teardown import Condemned
 
-__all__ = ["ACTOR", "Job", "Report", "due_at"]
+__all__ = ["ACTOR", "STUCK_AFTER", "Job", "Report", "due_at"]
 
 ACTOR = "sandbox-cleanup"
-_STUCK_AFTER = timedelta(hours=1)
+STUCK_AFTER = timedelta(hours=1)
+"""A sandbox that has been half made, or half taken away, for longer is stuck."""
+
 # What this job began and could not finish is tried again by the next one, unless another may still be at it.
 _RETRY_AFTER = timedelta(minutes=5)
 _BATCH = 50  # sandboxes taken before their keys are deleted, in one pass over the keyspace for all of them
@@ -273,7 +275,7 @@ class Job:
 def due_at(snapshot: SqlSnapshot, now: datetime, *, ids: Sequence[UUID] | None = None) -> list[Sandbox]:
     """Return the sandboxes, of all or of these, that are due for clean-up at a moment."""
     return registry.due(
-        snapshot, now=now, stuck=now - _STUCK_AFTER, retry=now - _RETRY_AFTER, job=ACTOR, ids=ids
+        snapshot, now=now, stuck=now - STUCK_AFTER, retry=now - _RETRY_AFTER, job=ACTOR, ids=ids
     )
 
 

@@ -59,7 +59,7 @@ class Conflict(ArrakisError):
 
 
 class Halted(ArrakisError):
-    """We may not go on: somebody else has taken over, or said to stop. What is in hand is left as it is."""
+    """We may not go on: somebody else has taken over, or said to stop, or nothing can be written down. What is in hand is left as it is."""
 
 
 class SandboxCode(StrEnum):

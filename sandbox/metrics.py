@@ -1,10 +1,11 @@
-"""What the alarms watch: how many sandboxes, guilds and orphans there are; and how a job says what it did.
+"""What the alarms watch, and when they ring: how many sandboxes, guilds and orphans there are; and how a job says what it did.
 
 Metrics go to the namespace Arrakis/Sandbox with the dimension Environment, which has to match the alarms' exactly.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from sandbox import keyspace, registry, schemas
@@ -12,9 +13,68 @@ from sandbox.facts import Fact, Known, gather
 from sandbox.orphans import Orphan, find_orphans
 from sandbox.ports import AwsWriter, KeyReader, SqlReader
 
-__all__ = ["NAMESPACE", "emf", "measure", "orphans", "publish"]
+__all__ = ["ALARMS", "NAMESPACE", "Watch", "emf", "measure", "orphans", "publish"]
 
 NAMESPACE = "Arrakis/Sandbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """An alarm by the end of its name. It rings after `evaluations` periods, of `period` s each, over the threshold."""
+
+    alarm: str
+    metric: str
+    statistic: str
+    period: int
+    evaluations: int
+    threshold: int
+
+
+_WATCHES = (
+    Watch(
+        alarm="sandbox-count-high",
+        metric="ActiveSandboxCount",
+        statistic="Maximum",
+        period=300,
+        evaluations=2,
+        threshold=100,
+    ),
+    Watch(
+        alarm="sandbox-cleanup-failures",
+        metric="CleanupFailures",
+        statistic="Sum",
+        period=900,
+        evaluations=1,
+        threshold=0,
+    ),
+    Watch(
+        alarm="sandbox-orphaned-resources",
+        metric="OrphanedResourceCount",
+        statistic="Maximum",
+        period=900,
+        evaluations=4,
+        threshold=5,
+    ),
+    Watch(
+        alarm="sandbox-routing-errors",
+        metric="EventRoutingErrors",
+        statistic="Sum",
+        period=300,
+        evaluations=2,
+        threshold=50,
+    ),
+    Watch(
+        alarm="sandbox-schema-failures",
+        metric="SchemaCreationErrors",
+        statistic="Sum",
+        period=300,
+        evaluations=1,
+        threshold=3,
+    ),
+)
+
+ALARMS = {each.alarm: each for each in _WATCHES}
+"""The alarms as they are set up for production, by the end of their name. Missing data does not breach."""
 
 
 def measure(database: SqlReader, keys: KeyReader, *, deadline: float) -> dict[str, Fact[int]]:

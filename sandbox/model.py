@@ -102,9 +102,10 @@ def as_object(value: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """A PostgreSQL schema as the census sees it. Sizes in bytes; rows are the planner's estimate."""
+    """A PostgreSQL schema as the census sees it: which object it is (`oid`), sizes in bytes; rows are the planner's estimate."""
 
     name: str
+    oid: int
     owner: str
     tables: int
     bytes: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sandbox.deadline import within
-from sandbox.errors import ArrakisError, Blocked, Crowded, Denied, SandboxCode, Unreachable
+from sandbox.errors import ArrakisError, Blocked, Crowded, Denied, Missing, SandboxCode, Unreachable
 from sandbox.model import Sandbox, Schema
 from sandbox.naming import SCHEMA_PREFIX
 from sandbox.orphans import Standing
@@ -18,6 +18,7 @@ from sandbox.text import counted
 
 __all__ = [
     "Blocker",
+    "Existing",
     "Fence",
     "SchemaUser",
     "blockers",
@@ -26,6 +27,7 @@ __all__ = [
     "drop",
     "drop_blocker",
     "drop_orphan",
+    "existing",
     "holding_orphan",
     "insist_on_no_dependents",
     "last_activity",
@@ -35,7 +37,6 @@ __all__ = [
     "rename_orphan",
     "restore",
     "users",
-    "writes",
 ]
 
 Fence = Callable[[SqlTransaction], None]
@@ -124,8 +125,11 @@ class _Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Writes:
+class Existing:
+    """A schema that exists: which object it is, and how many rows were written in it since the statistics were reset."""
+
     name: str
+    oid: int
     writes: int
 
 
@@ -156,10 +160,10 @@ def named(snapshot: SqlSnapshot, sandboxes: Sequence[Sandbox]) -> list[str]:
     return [row.name for row in snapshot.rows("read/schemas/named", _Name, starts=starts, schemas=given)]
 
 
-def writes(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, int]:
-    """Return how many rows were written in each of these schemas that exists; cheap, as no size is asked for."""
-    found = snapshot.rows("read/schemas/writes", _Writes, schemas=list(names))
-    return {row.name: row.writes for row in found}
+def existing(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, Existing]:
+    """Return those of these schemas that exist, by name; cheap, as no size is asked for."""
+    found = snapshot.rows("read/schemas/existing", Existing, schemas=list(names))
+    return {row.name: row for row in found}
 
 
 def not_ours(snapshot: SqlSnapshot, names: Sequence[str]) -> list[str]:
@@ -258,15 +262,22 @@ def holding_orphan(database: SqlWriter, token: str, *, fence: Fence) -> Iterator
         yield transaction
 
 
-def rename_orphan(database: SqlWriter, old: str, new: str, *, token: str, fence: Fence) -> None:
-    """Rename an orphaned schema, if it still is one when nobody can write to the control table."""
+def rename_orphan(
+    database: SqlWriter, old: str, new: str, *, token: str, oid: int | None, fence: Fence
+) -> None:
+    """Rename an orphaned schema, if it still is one when nobody can write to the control table.
+
+    It must be the object of this `oid`, or what has taken its name stays; None is any. Raises Missing where it is another.
+    """
     with holding_orphan(database, token, fence=fence) as transaction:
         transaction.rename_schema(old, new)
+        _insist_on(transaction, new, oid)  # now that nobody can take the name
 
 
-def drop_orphan(database: SqlWriter, name: str, *, token: str, fence: Fence) -> None:
+def drop_orphan(database: SqlWriter, name: str, *, token: str, oid: int | None, fence: Fence) -> None:
     """Drop an orphaned schema for good, under the same conditions. Raises Blocked and Crowded as `drop` does."""
     with holding_orphan(database, token, fence=fence) as transaction:
+        _insist_on(transaction, name, oid)
         drop(database, transaction, [name])
         fence(transaction)  # as above
 
@@ -302,6 +313,14 @@ def insist_on_no_dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> None
             SandboxCode.CLEANUP_FAILED,
             f"dropping {', '.join(names)} would take along {', '.join(row.described for row in outside)}",
             hint="drop that first, or move what it rests on",
+        )
+
+
+def _insist_on(snapshot: SqlSnapshot, name: str, oid: int | None) -> None:
+    found = existing(snapshot, [name]).get(name)
+    if oid is not None and (found is None or found.oid != oid):
+        raise Missing(
+            f"the schema that was planned is gone, and another is called {name}", hint="run the runbook again"
         )
 
 

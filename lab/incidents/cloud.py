@@ -5,7 +5,6 @@ What stands in the account before anything happens is lab.stack's.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.request import Request, urlopen
@@ -16,7 +15,7 @@ from botocore.config import Config  # type: ignore[import-untyped, unused-ignore
 from lab.errors import LabError
 from lab.incidents.telemetry import Lines, Series
 from lab.names import CLEANUP, CLUSTER, INSTANCE, LOG_GROUPS, WORKER
-from sandbox.metrics import NAMESPACE
+from sandbox.metrics import ALARMS, NAMESPACE, Watch
 
 __all__ = ["Account"]
 
@@ -24,60 +23,6 @@ _PREFIX = "arrakis-lab"
 _DIMENSIONS = ({"Name": "Environment", "Value": "lab"},)
 _INSTANCE = ({"Name": "DBInstanceIdentifier", "Value": INSTANCE},)
 _RUN_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Alarm:
-    name: str
-    metric: str
-    statistic: str
-    period: int
-    evaluations: int
-    threshold: int
-
-
-_ALARMS = (
-    _Alarm(
-        name="sandbox-count-high",
-        metric="ActiveSandboxCount",
-        statistic="Maximum",
-        period=300,
-        evaluations=2,
-        threshold=100,
-    ),
-    _Alarm(
-        name="sandbox-cleanup-failures",
-        metric="CleanupFailures",
-        statistic="Sum",
-        period=900,
-        evaluations=1,
-        threshold=0,
-    ),
-    _Alarm(
-        name="sandbox-orphaned-resources",
-        metric="OrphanedResourceCount",
-        statistic="Maximum",
-        period=900,
-        evaluations=4,
-        threshold=5,
-    ),
-    _Alarm(
-        name="sandbox-routing-errors",
-        metric="EventRoutingErrors",
-        statistic="Sum",
-        period=300,
-        evaluations=2,
-        threshold=50,
-    ),
-    _Alarm(
-        name="sandbox-schema-failures",
-        metric="SchemaCreationErrors",
-        statistic="Sum",
-        period=300,
-        evaluations=1,
-        threshold=3,
-    ),
-)
 
 
 class Account:
@@ -117,8 +62,8 @@ class Account:
     def alarm(self, ringing: Mapping[str, Sequence[float]]) -> None:
         """Set up all alarms; those of `ringing`, by name, are in ALARM for these last values."""
         cloudwatch = self.client("cloudwatch")
-        for alarm in _ALARMS:
-            name = f"{_PREFIX}-{alarm.name}"
+        for alarm in ALARMS.values():
+            name = f"{_PREFIX}-{alarm.alarm}"
             cloudwatch.put_metric_alarm(
                 AlarmName=name,
                 Namespace=NAMESPACE,
@@ -131,8 +76,8 @@ class Account:
                 ComparisonOperator="GreaterThanThreshold",
                 TreatMissingData="notBreaching",
             )
-            state = "ALARM" if alarm.name in ringing else "OK"
-            reason = _reason(alarm, ringing.get(alarm.name))
+            state = "ALARM" if alarm.alarm in ringing else "OK"
+            reason = _reason(alarm, ringing.get(alarm.alarm))
             cloudwatch.set_alarm_state(
                 AlarmName=name, StateValue=state, StateReason=reason, StateReasonData="{}"
             )
@@ -202,7 +147,7 @@ class Account:
         return code
 
 
-def _reason(alarm: _Alarm, values: Sequence[float] | None) -> str:
+def _reason(alarm: Watch, values: Sequence[float] | None) -> str:
     if values is None:
         return "Threshold Crossed: no datapoints were received and missing data is treated as NonBreaching."
     last = ", ".join(f"{value:.1f}" for value in values[: -alarm.evaluations - 1 : -1])

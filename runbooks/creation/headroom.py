@@ -16,15 +16,21 @@ from runbooks.probing import Answer, by_lock_table, part
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.text import counted
 
-__all__ = ["room_findings"]
+__all__ = ["MANY_RELATIONS", "MUCH_WAL", "SOON", "room_findings"]
+
+MANY_RELATIONS = 100_000
+"""Relations in the catalog: with more of them backups, VACUUM and a restart grow slow."""
+
+MUCH_WAL = 2**30
+"""Bytes of write-ahead log that a slot which nobody reads holds back: more of them are a warning."""
+
+SOON = timedelta(days=7)
+"""Storage that runs out within this is a warning."""
 
 _SHOWN = 5
-_SOON = timedelta(days=7)
 _LONG = timedelta(days=365)
 _GIB, _MIB = 2**30, 2**20
 _GAIN = 0.01  # of the storage: who gains as much between two points has enlarged it, or taken something away
-_MUCH_WAL = 1 * _GIB  # that a slot nobody reads holds back
-_MANY_RELATIONS = 100_000
 _LOCKS_A_DROP = 75
 
 
@@ -153,7 +159,7 @@ def _trend(facts: Facts) -> list[Finding]:
         severity = Severity.WARNING
     else:
         told += f"; at this pace it runs out on {end:%Y-%m-%d}, in {span(end - facts.now)}"
-        severity = Severity.WARNING if end - facts.now < _SOON else Severity.OK
+        severity = Severity.WARNING if end - facts.now < SOON else Severity.OK
     if seen.most_gib and seen.most_gib > seen.storage_gib:
         told += f"; RDS enlarges it by itself up to {seen.most_gib} GiB"
     source = SEE_INSTANCE.format(identifier=seen.identifier)
@@ -188,7 +194,7 @@ def _wal(seen: storage.Wal) -> tuple[Severity, str, list[str]]:
 def _slots(seen: tuple[storage.Slot, ...]) -> tuple[Severity, str, list[str]]:
     if not seen:
         return Severity.OK, "no replication slots hold back the write-ahead log", []
-    idle = [slot for slot in seen if not slot.active and (slot.retained or 0) > _MUCH_WAL]
+    idle = [slot for slot in seen if not slot.active and (slot.retained or 0) > MUCH_WAL]
     details = [
         f"{slot.name} ({slot.kind}, {'active' if slot.active else 'nobody reads it'}): "
         f"{(slot.retained or 0) / _MIB:.0f} MiB held back {slot.status}".rstrip()
@@ -220,7 +226,7 @@ def _catalog(facts: Facts) -> list[Finding]:
     answer, held = by_lock_table(part(facts.database, lambda database: database.locks))
     drops = seen.locks.room // _LOCKS_A_DROP
     catalog = seen.catalog
-    many = catalog.relations > _MANY_RELATIONS
+    many = catalog.relations > MANY_RELATIONS
     return [
         Finding(
             check="lock table",

@@ -28,7 +28,7 @@ from runbooks.remedies.storage import enlarged, settles_until
 from sandbox.facts import Known
 from sandbox.text import counted
 
-__all__ = ["SEE_TRIAL", "confirmed_causes", "held_span", "storage_is_full"]
+__all__ = ["SEE_TRIAL", "SEE_WRITES", "confirmed_causes", "held_span", "storage_is_full"]
 
 SEE_TRIAL = (
     "psql -c 'BEGIN' -c \"SELECT public.create_sandbox_schema(gen_random_uuid()::text)\" -c 'ROLLBACK'"
@@ -36,7 +36,7 @@ SEE_TRIAL = (
 )
 
 _SHOWN = 4
-_SEE_WRITES = 'psql -c "SELECT pg_is_in_recovery()" -c "SHOW default_transaction_read_only"  # any role'
+SEE_WRITES = 'psql -c "SELECT pg_is_in_recovery()" -c "SHOW default_transaction_read_only"  # any role'
 
 Obstacle = tuple[Probe, Finding]
 
@@ -71,7 +71,7 @@ def _read_only(facts: Facts) -> list[Obstacle]:
         "after a failover the address may still lead to the old server: where does DATABASE_URL's name lead?"
     ]
     return [
-        (Probe.POSTGRES, cause(f"PostgreSQL takes no writes: {what}", details=details, source=_SEE_WRITES))
+        (Probe.POSTGRES, cause(f"PostgreSQL takes no writes: {what}", details=details, source=SEE_WRITES))
     ]
 
 

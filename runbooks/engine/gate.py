@@ -11,6 +11,7 @@ from sandbox import registry, schemas
 from sandbox.errors import Unreachable
 from sandbox.orphans import Standing
 from sandbox.ports import SqlTransaction
+from sandbox.schemas import Existing
 from sandbox.usage import look
 
 __all__ = ["Gate"]
@@ -91,7 +92,7 @@ class Gate:
         usage = look(read.sql, read.keys, read.streams, free, tag=read.tag, also=also)
         return users | {token: user for token in free if (user := usage.of(token, tokens[token]))}
 
-    def writes(self, names: Sequence[str]) -> Mapping[str, int]:
-        """Return the count of writes of each of these schemas that exists."""
+    def existing(self, names: Sequence[str]) -> Mapping[str, Existing]:
+        """Return those of these schemas that exist, each with which object it is and how much was written."""
         with self.read.sql.snapshot() as snapshot:
-            return schemas.writes(snapshot, names)
+            return schemas.existing(snapshot, names)

@@ -11,13 +11,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from runbooks.engine.copied import entry_as_json, entry_from_json
 from runbooks.engine.errors import LeaseHeld, Refused, Stopped
-from runbooks.engine.journal import JournalEntry, entry_from_json
+from runbooks.engine.journal import JournalEntry
 from runbooks.engine.plan import dumps
 from sandbox.errors import ArrakisError, Missing
 from sandbox.ports import SqlReader, SqlSnapshot, SqlTransaction, SqlWriter
@@ -174,7 +175,7 @@ class Mirror:
         """Copy records; those that are there already are passed over."""
         with self._database.transaction() as transaction:
             for start in range(0, len(entries), _AT_ONCE):
-                batch = [asdict(entry) for entry in entries[start : start + _AT_ONCE]]
+                batch = [entry_as_json(entry) for entry in entries[start : start + _AT_ONCE]]
                 transaction.execute("write/runs/mirror", records=dumps(batch))
 
 

@@ -254,4 +254,5 @@ class Runbook:
     pace: Pace = field(default_factory=Pace)
     urgent: bool = False
     alarm: str = ""
+    timed: bool = False
     page: Page = field(default_factory=Page)

@@ -9,6 +9,7 @@ from typing import Any
 
 from runbooks.engine import guards, stops
 from runbooks.engine import plan as plans
+from runbooks.engine.anchors import anchoring
 from runbooks.engine.apply import Outcome, Progress, inverse_actions, plan_of
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, PlanError, Refused
@@ -33,8 +34,10 @@ Ask = Callable[[Environment, Plan, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What a runbook found, and the plan that it proposes; None when there is nothing to do."""
+    """What a runbook found when somebody looked, and the plan that it proposes; None when there is nothing to do."""
 
+    at: datetime
+    by: str
     runbook: Runbook
     environment: Environment
     findings: tuple[Finding, ...]
@@ -83,6 +86,7 @@ class Operator:
         self.environment, self._timeout = environment, timeout
         self.actor = actor()
         self.journal = Journal(environment.state / "journal.jsonl", actor=self.actor, clock=_now)
+        self.journal.anchor = anchoring(environment, tell=tell)
         self.runner = Runner(environment, self.journal, timeout=timeout, progress=progress, tell=tell)
 
     def diagnose(
@@ -118,7 +122,14 @@ class Operator:
                 existing=runbook.existing(facts),
             )
             self._keep(plan)
-        return Diagnosis(runbook=runbook, environment=self.environment, findings=tuple(findings), plan=plan)
+        return Diagnosis(
+            at=now,
+            by=self.actor,
+            runbook=runbook,
+            environment=self.environment,
+            findings=tuple(findings),
+            plan=plan,
+        )
 
     def _place(self, read: Readers, *, at_once: bool) -> Callable[[], Target]:
         """Return how to get the target: by what the diagnosis leaves of the time, or looked up beside it, in half of the time."""

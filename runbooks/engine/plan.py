@@ -11,6 +11,7 @@ from typing import Any
 
 from runbooks.engine.errors import PlanError, Refused
 from runbooks.engine.model import Action, Finding, Plan, Resource, Reversibility, Severity, Target
+from runbooks.engine.private import make_folder, opened
 
 __all__ = ["as_json", "dumps", "from_json", "load", "make", "save", "seal"]
 
@@ -93,11 +94,9 @@ def action_from_json(data: Mapping[str, Any]) -> Action:
 
 def save(plan: Plan, folder: Path) -> Path:
     """Write a plan where only its owner may read it; return the file."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     path = folder / f"{plan.id}.json"
-    with os.fdopen(
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-    ) as file:
+    with os.fdopen(opened(path, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:
         file.write(json.dumps(as_json(plan), indent=1))
     return path
 

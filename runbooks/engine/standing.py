@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from runbooks.engine.copied import entry_from_json
 from runbooks.engine.errors import PlanError, Refused
-from runbooks.engine.journal import JournalEntry, entry_from_json
+from runbooks.engine.journal import JournalEntry
 from sandbox.errors import Missing
 from sandbox.ports import SqlReader, SqlSnapshot
 

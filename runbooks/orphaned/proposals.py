@@ -72,6 +72,7 @@ def _schema_action(schema: Schema, where: Placement, facts: Facts, drop: bool) -
         resource=Resource(kind="schema", id=schema.name),
         before={
             "name": schema.name,
+            "oid": schema.oid,
             "bytes": schema.bytes,
             "rows": schema.rows_estimate,
             "writes": schema.writes,

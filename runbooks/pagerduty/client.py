@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from runbooks.pagerduty.account import Account
@@ -32,11 +33,13 @@ class Declined(ArrakisError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A note on an incident's timeline; `author` is a user's id, empty where that is not told."""
+    """A note on an incident's timeline; `author` is a user's id and `by` the name, both empty where that is not told."""
 
     id: str
     text: str
     author: str
+    by: str = ""
+    at: datetime | None = None
 
 
 class Client:
@@ -80,7 +83,13 @@ class Client:
         """Return all notes of an incident, as PagerDuty orders them."""
         answer = self._ask("GET", f"/incidents/{_known(incident)}/notes", self._until())
         return [
-            Note(id=each["id"], text=each["content"], author=_author(each))
+            Note(
+                id=each["id"],
+                text=each["content"],
+                author=_author(each, "id"),
+                by=_author(each, "summary"),
+                at=_moment(each.get("created_at")),
+            )
             for each in _entries(answer, "notes")
             if isinstance(each.get("id"), str) and isinstance(each.get("content"), str)
         ]
@@ -229,9 +238,17 @@ def _known(name: str) -> str:
     return name
 
 
-def _author(note: Mapping[str, Any]) -> str:
+def _author(note: Mapping[str, Any], member: str) -> str:
     user = note.get("user")
-    return str(user.get("id", "")) if isinstance(user, Mapping) else ""
+    return str(user.get(member) or "") if isinstance(user, Mapping) else ""
+
+
+def _moment(said: object) -> datetime | None:
+    """Return a moment that PagerDuty told, in UTC; None for what is none."""
+    try:
+        return datetime.fromisoformat(str(said)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _code(answer: Answer) -> object:

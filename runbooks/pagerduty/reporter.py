@@ -17,9 +17,13 @@ from runbooks.engine.operate import Diagnosis
 from runbooks.pagerduty.account import Account, account
 from runbooks.pagerduty.timeline import Timeline
 from runbooks.reports import note
+from runbooks.reports.timeline import Note
 from sandbox.errors import ArrakisError
+from sandbox.text import clean
 
 __all__ = ["Reporter", "account_of", "timeline", "waiting"]
+
+_LINE = 200  # characters of a note that a report has
 
 
 class Reporter:
@@ -93,6 +97,14 @@ class Reporter:
             self._tell(f"{self._incident} is not resolved: not everything is healthy yet")
         if acknowledge:
             self._timeline.keep_status(self._incident, "acknowledged")
+
+    def notes(self) -> list[Note]:
+        """Return what is on the incident's timeline: when, by whom, and the first line; none where PagerDuty does not tell."""
+        return [
+            (each.at, clean(each.by) or "somebody", clean(each.text.strip().partition("\n")[0])[:_LINE])
+            for each in self._timeline.read(self._incident)
+            if each.at
+        ]
 
     def send(self) -> int:
         """Send what waits on this host, within the account's time-out; return how many notes go on waiting, which is told."""

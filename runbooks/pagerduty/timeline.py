@@ -6,12 +6,13 @@ changed; only where there is none, one is added. So after an answer that was los
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from runbooks.pagerduty.account import Account
-from runbooks.pagerduty.client import Client, Declined
+from runbooks.pagerduty.client import Client, Declined, Note
 from runbooks.pagerduty.outbox import Item, Outbox
 from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Missing, Throttled
@@ -77,6 +78,18 @@ class Timeline:
             waits, them = counted(waiting, "note waits", "notes wait"), "it" if waiting == 1 else "them"
             self._tell(f"{waits} on disk; `{self._flush}` sends {them}")
         return done
+
+    def read(self, incident: str) -> list[Note]:
+        """Return an incident's notes, within the account's time-out; none where PagerDuty does not tell, which is told."""
+        try:
+            account = within(_ASKING, self._account, "the keeper of PagerDuty's key")
+            if account is None:
+                return []
+            with closing(Client(account, budget=account.timeout)) as client:
+                return client.notes(incident)
+        except ArrakisError as error:
+            self._tell(f"the notes of {incident} cannot be read: {_told(error)}")
+            return []
 
     def flush(self) -> Flushed:
         """Send all that waits, oldest first, each within the account's time-out."""

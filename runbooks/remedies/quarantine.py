@@ -11,6 +11,7 @@ from sandbox.keyspace import Parked, Survey
 from sandbox.naming import read_quarantined_schema, token_of_schema
 from sandbox.orphans import Standing
 from sandbox.removal import severally
+from sandbox.schemas import Existing
 from sandbox.text import counted
 
 __all__ = ["DeleteKeys", "DropSchema", "QuarantineKeys", "QuarantineSchema"]
@@ -32,7 +33,7 @@ class QuarantineSchema:
     def observe_all(self, actions: Sequence[Action]) -> Mapping[str, Observation]:
         """Look by one reading of the catalog."""
         names = [str(side["name"]) for action in actions for side in (action.before, action.after)]
-        found = self._gate.writes(names)
+        found = self._gate.existing(names)
         return {action.id: _standing(action, found) for action in actions}
 
     def in_use(self, action: Action) -> str | None:
@@ -41,11 +42,12 @@ class QuarantineSchema:
 
     def in_use_all(self, actions: Sequence[Action]) -> Mapping[str, str]:
         """Say it of all of them."""
-        found = self._gate.writes([action.before["name"] for action in actions])
+        found = self._gate.existing([action.before["name"] for action in actions])
         users = self._gate.users_of({_token(action): action.before["name"] for action in actions})
         told: dict[str, str] = {}
         for action in actions:
-            written = found.get(action.before["name"], 0) - action.before["writes"]
+            seen = found.get(action.before["name"])
+            written = (seen.writes if seen else 0) - action.before["writes"]
             if written:
                 more = f"{counted(written, 'row was', 'rows were')} written since the plan"
                 told[action.id] = more if written > 0 else "its statistics were reset"
@@ -60,6 +62,7 @@ class QuarantineSchema:
             action.before["name"],
             action.after["name"],
             token=_token(action),
+            oid=action.before.get("oid"),
             fence=self._gate.fence,
         )
 
@@ -169,10 +172,12 @@ class DropSchema:
     def observe(self, action: Action) -> Observation:
         """Look whether it exists, and whether anything was written since the plan."""
         name = action.before["name"]
-        found = self._gate.writes([name])
-        if name not in found:
+        found = self._gate.existing([name]).get(name)
+        if found is None:
             return Observation(state=State.AFTER, reason=f"{name} does not exist")
-        if found[name] != action.before["writes"]:
+        if _other(action, found):
+            return Observation(state=State.CHANGED, reason=f"another schema is called {name} now")
+        if found.writes != action.before["writes"]:
             return Observation(state=State.CHANGED, reason="rows were written since the plan")
         return Observation(state=State.BEFORE, reason="as planned")
 
@@ -187,7 +192,11 @@ class DropSchema:
     def apply(self, action: Action) -> None:
         """Drop it, if it still is an orphan and nothing elsewhere depends on it."""
         schemas.drop_orphan(
-            self._gate.write.sql, action.before["name"], token=_token(action), fence=self._gate.fence
+            self._gate.write.sql,
+            action.before["name"],
+            token=_token(action),
+            oid=action.before.get("oid"),
+            fence=self._gate.fence,
         )
 
     def revert(self, action: Action) -> None:
@@ -253,7 +262,12 @@ def _parked(action: Action) -> Parked:
     return Parked(stamp=str(stamp), token=_token(action))
 
 
-def _standing(action: Action, found: Mapping[str, int]) -> Observation:
+def _other(action: Action, seen: Existing) -> bool:
+    """Whether a name has come to another schema since the plan; a plan of an earlier version does not say which it meant."""
+    return bool(action.before.get("oid", seen.oid) != seen.oid)
+
+
+def _standing(action: Action, found: Mapping[str, Existing]) -> Observation:
     """Say which of a schema's two names exists."""
     original, parked = action.before["name"], action.after["name"]
     if parked in found:
@@ -262,7 +276,10 @@ def _standing(action: Action, found: Mapping[str, int]) -> Observation:
         return Observation(state=state, reason=why)
     if original not in found:
         return Observation(state=State.CHANGED, reason=f"{original} is gone")
-    return Observation(state=State.BEFORE, reason="as planned", evidence={"writes": found[original]})
+    if _other(action, found[original]):
+        return Observation(state=State.CHANGED, reason=f"another schema is called {original} now")
+    writes = found[original].writes
+    return Observation(state=State.BEFORE, reason="as planned", evidence={"writes": writes})
 
 
 def _counted(action: Action, found: Survey) -> Observation:

@@ -29,10 +29,12 @@ from runbooks.remedies.tagging import Tagging
 from runbooks.remedies.tags import Kept, RuleBefore, Stop
 from sandbox.errors import ArrakisError, Missing
 
-__all__ = ["DisableRule", "StopService", "disabling", "stopping"]
+__all__ = ["PATIENCE", "DisableRule", "StopService", "disabling", "stopping"]
+
+PATIENCE = 5 * 60.0
+"""Seconds that a service is watched for, on its way down or up."""
 
 _POLL, _LONGEST_POLL = 0.25, 5.0  # seconds between two looks at a service
-_PATIENCE = 5 * 60.0  # seconds that it is watched for, on its way down or up
 
 
 def disabling(rule: Rule, stop: Stop) -> Action:
@@ -261,10 +263,10 @@ class StopService:
         self._watch(action, look, "not as many of its tasks run as should")
 
     def _watch(self, action: Action, look: Callable[[], tuple[bool, str]], what: str) -> None:
-        late = self._gate.watch(action, look, pause=_POLL, longest=_LONGEST_POLL, patience=_PATIENCE)
+        late = self._gate.watch(action, look, pause=_POLL, longest=_LONGEST_POLL, patience=PATIENCE)
         if late is not None:
             raise ArrakisError(
-                f"{what} within {_PATIENCE / 60:.0f} minutes: {late}",
+                f"{what} within {PATIENCE / 60:.0f} minutes: {late}",
                 hint="its events say why; to go on waiting, do the same again",
             )
 

@@ -1,16 +1,23 @@
 """The one JSON document that --json prints, for every outcome, errors included. docs/schemas/outcome.json describes it."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from runbooks.engine.apply import Outcome
+from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, LeaseHeld, Refused
+from runbooks.engine.journal import JournalEntry
 from runbooks.engine.operate import Diagnosis
 from runbooks.engine.plan import as_json
+from runbooks.reports.commands import applying, resuming, reverting
+from runbooks.reports.terminal import achieved, verdict
+from runbooks.reports.timeline import Note, timeline
 from sandbox.errors import ArrakisError, Unreachable
 
-__all__ = ["applied", "diagnosed", "exit_of", "failed"]
+__all__ = ["WORDS", "applied", "diagnosed", "exit_of", "failed"]
 
-_WORDS = {
+WORDS = {
     Exit.HEALTHY: "healthy",
     Exit.ERROR: "error",
     Exit.PROPOSED: "proposed",
@@ -19,50 +26,60 @@ _WORDS = {
     Exit.PARTLY: "partly applied",
     Exit.HELD: "held",
 }
+"""How each exit code is told in a document."""
 
 
-def diagnosed(found: Diagnosis) -> dict[str, Any]:
-    """Return the document of a diagnosis."""
-    plan = as_json(found.plan) if found.plan else None
+def diagnosed(found: Diagnosis, *, notes: Sequence[Note] = (), incident: str = "") -> dict[str, Any]:
+    """Return the document of a diagnosis: `notes` is what people said meanwhile.
+
+    The command that applies it tells the `incident` too, if one is named.
+    """
+    findings = [as_json(finding) for finding in found.findings]
     return {
         "runbook": found.runbook.name,
-        "environment": found.environment.name,
-        "outcome": _WORDS[found.exit],
+        "title": found.runbook.title,
+        **_circumstances(found.environment, found.at, found.by),
+        "outcome": WORDS[found.exit],
         "exit": int(found.exit),
-        "findings": [as_json(finding) for finding in found.findings],
-        "plan": plan,
+        "verdict": verdict(found),
+        "findings": findings,
+        "plan": as_json(found.plan) if found.plan else None,
         "run": None,
         "error": None,
+        "next": _next(apply=applying(found, incident=incident)),
+        "timeline": timeline(findings, notes=notes),
     }
 
 
-def applied(outcome: Outcome) -> dict[str, Any]:
-    """Return the document of a run."""
-    word = "applied" if outcome.exit is Exit.HEALTHY else _WORDS[outcome.exit]
-    results = [
-        {
-            "action": result.action.id,
-            "resource": as_json(result.action)["resource"],
-            "phase": result.phase.value if result.phase else None,
-            "settled": result.settled,
-            "reason": result.reason,
-        }
-        for result in outcome.results
-    ]
+def applied(
+    outcome: Outcome,
+    *,
+    environment: Environment,
+    title: str,
+    at: datetime,
+    by: str,
+    records: Sequence[JournalEntry] = (),
+    notes: Sequence[Note] = (),
+    incident: str = "",
+) -> dict[str, Any]:
+    """Return the document of a run: `title` is its runbook's, `records` its journal; the rest is as for a diagnosis."""
     plan = as_json(outcome.plan)
     return {
         "runbook": outcome.plan.runbook,
-        "environment": outcome.plan.environment.name,
-        "outcome": word,
+        "title": title,
+        **_circumstances(environment, at, by),
+        "outcome": "applied" if outcome.exit is Exit.HEALTHY else WORDS[outcome.exit],
         "exit": int(outcome.exit),
+        "verdict": achieved(outcome),
         "findings": plan["findings"],
         "plan": plan,
-        "run": {
-            "id": outcome.run,
-            "results": results,
-            "outlook": [as_json(finding) for finding in outcome.outlook],
-        },
+        "run": _run(outcome),
         "error": None,
+        "next": _next(
+            resume=resuming(outcome, environment, incident=incident),
+            undo=reverting(outcome, environment, incident=incident),
+        ),
+        "timeline": timeline(plan["findings"], records=records, plan=outcome.plan, notes=notes),
     }
 
 
@@ -71,13 +88,20 @@ def failed(error: ArrakisError, *, runbook: str | None, environment: str | None)
     code = exit_of(error)
     return {
         "runbook": runbook,
+        "title": None,
         "environment": environment,
-        "outcome": _WORDS[code],
+        "lab": environment == "lab",
+        "at": None,
+        "by": None,
+        "outcome": WORDS[code],
         "exit": int(code),
+        "verdict": None,
         "findings": [],
         "plan": None,
         "run": None,
         "error": {"message": str(error), "hint": error.hint},
+        "next": _next(),
+        "timeline": [],
     }
 
 
@@ -88,3 +112,32 @@ def exit_of(error: ArrakisError) -> Exit:
     if isinstance(error, Unreachable):
         return Exit.UNKNOWN
     return Exit.REFUSED if isinstance(error, Refused) else Exit.ERROR
+
+
+def _circumstances(environment: Environment, at: datetime, by: str) -> dict[str, Any]:
+    moment = at.astimezone(UTC).isoformat()
+    return {"environment": environment.name, "lab": environment.lab, "at": moment, "by": by}
+
+
+def _next(
+    *, apply: str | None = None, resume: str | None = None, undo: str | None = None
+) -> dict[str, str | None]:
+    return {"apply": apply, "resume": resume, "undo": undo}
+
+
+def _run(outcome: Outcome) -> dict[str, Any]:
+    results = [
+        {
+            "action": result.action.id,
+            "resource": as_json(result.action)["resource"],
+            "phase": result.phase.value if result.phase else None,
+            "settled": result.settled,
+            "reason": result.reason,
+        }
+        for result in outcome.results
+    ]
+    return {
+        "id": outcome.run,
+        "results": results,
+        "outlook": [as_json(finding) for finding in outcome.outlook],
+    }

@@ -1,35 +1,63 @@
-"""A result as files: the JSON document, and a Markdown page made from it."""
+"""A document as Markdown for a post-mortem or a ticket: what the HTML page has, in brief."""
 
-import json
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
+from markupsafe import Markup
 
+from runbooks.reports import evidence, view
+from runbooks.reports.templating import templates
 from sandbox.text import clean
 
-__all__ = ["write"]
+__all__ = ["render"]
+
+_MOST, _SHOWN = 30, 3
+_INLINE = re.compile(r"[\\`*\[\]<>|~&#$@!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_FIRST = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")  # what begins a list or underlines a heading
 
 
-def write(document: dict[str, Any], folder: Path) -> Path:
-    """Write `{name}.json` and `{name}.md` into a folder; return the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = (document["run"] or document["plan"] or {"id": f"{document['runbook']}-{document['outcome']}"})[
-        "id"
-    ]
-    (folder / f"{name}.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    templates = Environment(
-        loader=PackageLoader("runbooks.reports", "."),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
+def render(document: Mapping[str, Any]) -> str:
+    """Return the Markdown of a diagnosis, a run or an audit.
+
+    Whatever others wrote is text there: it cannot become markup or a link, end a table's cell or close a block of code.
+    """
+    template = "audit.md.j2" if "audit" in document else "outcome.md.j2"
+    page = _templates().get_template(template).render(document=document)
+    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
+
+
+@cache
+def _templates() -> Environment:
+    made = templates(_escaped, most=_MOST)
+    made.globals.update(SHOWN=_SHOWN)
+    made.filters.update(
+        fenced=_fenced,
+        name=_name,
+        plotted=evidence.plotted,
+        proposing=view.proposing,
+        sources=view.sources,
     )
-    templates.filters["cell"] = _cell
-    page = folder / f"{name}.md"
-    page.write_text(templates.get_template("report.md.j2").render(document=document), encoding="utf-8")
-    return page
+    return made
 
 
-def _cell(value: object) -> str:
-    """Text that cannot end a table's cell, nor become a link or markup."""
-    return "".join(f"\\{char}" if char in "\\|`*_[]()#~" else char for char in clean(value))
+def _escaped(text: str) -> Markup:
+    """Return text that is nothing but text, wherever it stands in a line. Names with _ in them are left as they are."""
+    told = _INLINE.sub(r"\\\g<0>", clean(text).strip())
+    return Markup(_FIRST.sub(r"\1\\", told))
+
+
+def _name(text: str) -> Markup:
+    """Return a name as code, so that it survives being copied; one that would end the code or the cell is text."""
+    told = clean(text).strip()
+    return _escaped(told) if not told or set(told) & set("`|\\") else Markup(f"`{told}`")
+
+
+def _fenced(lines: str | Sequence[str]) -> Markup:
+    """Return commands as a block of code between fences that none of them has."""
+    told = [clean(line) for line in ([lines] if isinstance(lines, str) else lines)]
+    longest = max((len(run) for line in told for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup("\n").join(map(Markup, [fence, *told, fence]))

@@ -10,7 +10,8 @@ from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius, targets
 from runbooks.engine.model import Finding, Phase, Plan, Severity
 from runbooks.engine.operate import Diagnosis
-from runbooks.reports.terminal import ORDER, undoable, undoing, verdict
+from runbooks.reports.commands import undoable
+from runbooks.reports.terminal import ORDER, undoing, verdict
 from sandbox.errors import ArrakisError
 from sandbox.text import clean, counted
 

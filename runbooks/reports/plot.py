@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from statistics import median_low
 
-__all__ = ["bars", "plot", "sparkline"]
+__all__ = ["Point", "bars", "figure", "plot", "sparkline"]
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ROWS = 5
@@ -26,18 +26,18 @@ def plot(points: Sequence[Point], threshold: float | None, *, width: int) -> lis
         return []
     top = max(value for _, value in points)
     bands = _bands(top, threshold)
-    margin = max(len(_figure(number)) for number in (top, threshold or 0.0))
+    margin = max(len(figure(number)) for number in (top, threshold or 0.0))
     room, times = width - margin - 1, _times(points[0][0], points[-1][0])
     if room < max(map(len, times)):
         return []
     columns = _columns(points, room)
     lines = [
-        f"{_figure(top) if high == top else '':>{margin}}│{''.join(_block(value, low, high) for value in columns)}"
+        f"{figure(top) if high == top else '':>{margin}}│{''.join(_block(value, low, high) for value in columns)}"
         for low, high in reversed(bands)
     ]
     if threshold is not None:
         above = sum(low >= threshold for low, _ in bands)
-        lines.insert(above, f"{_figure(threshold):>{margin}}┤{'┈' * len(columns)}")
+        lines.insert(above, f"{figure(threshold):>{margin}}┤{'┈' * len(columns)}")
     return [*(line.rstrip() for line in lines), " " * (margin + 1) + _below(times, len(columns), room)]
 
 
@@ -106,7 +106,7 @@ def _below(times: tuple[str, str], columns: int, room: int) -> str:
     return f"{times[0]}{times[1]:>{both - len(times[0])}}" if both <= room else times[1]
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     """Return a value in few characters: 7, 0.25, 1500, 12.5k, 3.2M."""
     for unit in ("", "k", "M", "G"):
         if abs(value) < (1000 if unit else 9999.5):

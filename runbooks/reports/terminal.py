@@ -9,23 +9,25 @@ from typing import Any
 from tabulate import tabulate
 
 from runbooks.engine.apply import Outcome
-from runbooks.engine.environment import Environment, command, naming
+from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
-from runbooks.engine.guards import blast_radius, targets
+from runbooks.engine.guards import blast_radius
 from runbooks.engine.model import Action, Finding, Phase, Plan, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
-from runbooks.engine.work import UNDO, Result
+from runbooks.engine.work import Result
+from runbooks.reports.commands import applying, resuming, reverting
 from runbooks.reports.plot import plot, sparkline
 from sandbox.text import clean, counted, size
 
 __all__ = [
     "MANY",
     "ORDER",
+    "achieved",
     "applied",
     "diagnosis",
+    "findings_lines",
     "plan_lines",
     "progress",
-    "undoable",
     "undoing",
     "verdict",
 ]
@@ -39,7 +41,6 @@ ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 _FIRST = 2
 _INDENT = 9  # columns before a finding's words
 _COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
-_BEGUN = (Phase.DONE, Phase.FAILED)
 _VERDICT = {
     Exit.HEALTHY: "healthy",
     Exit.PROPOSED: "something is wrong",
@@ -54,26 +55,18 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000, incident: s
     """
     marked = "LAB  " if found.environment.lab else ""
     lines = [f"{marked}{found.runbook.name.upper()}  {found.runbook.title}: {verdict(found)}", ""]
-    lines += _findings(found.findings, colour=colour, width=width)
+    lines += findings_lines(found.findings, colour=colour, width=width)
     lines += ["", *_by_hand(found.findings)]
     if found.plan is None:
         lines.append("Nothing is proposed.")
         return "\n".join(lines)
     lines += plan_lines(found.plan, width=width)
-    raised = ""
     if not found.runbook.urgent:  # which nothing limits
-        limit = blast_radius(found.plan, None)
-        raised = "" if limit.allowed else f" --max-targets {targets(found.plan.actions)}"
-        lines += [*_wrapped(f"Blast radius: {limit.reason}.", width + _INDENT), ""]
+        radius = blast_radius(found.plan, None).reason
+        lines += [*_wrapped(f"Blast radius: {radius}.", width + _INDENT), ""]
     lines.append(f"Apply it before {_local(found.plan.expires_at)}:")
-    lines.append(
-        f"  {command(found.environment)} apply --plan {found.plan.id}{naming(found.environment)}{_telling(incident)}{raised}"
-    )
+    lines.append(f"  {applying(found, incident=incident)}")
     return "\n".join(lines)
-
-
-def _telling(incident: str) -> str:
-    return f" --incident {incident}" if incident else ""
 
 
 def verdict(found: Diagnosis) -> str:
@@ -151,24 +144,27 @@ def applied(
     incident: str = "",
 ) -> str:
     """Return a run's result: the answer first, what was not done and why, what was seen then, and what to type next."""
-    done = sum(result.settled for result in outcome.results)
-    total = len(outcome.results)
-    word = "undone" if outcome.plan.undoes else "applied"
-    base, named = command(environment), f"{naming(environment)}{_telling(incident)}"
     marked = "LAB  " if environment.lab else ""
-    answer = f"{marked}{word}: {done} of {counted(total, 'action')}" + (", verified" if done == total else "")
-    answer += f"; {len(outcome.left)} left alone" if outcome.left else ""
-    lines = [answer, f"run {outcome.run}"]
+    lines = [f"{marked}{achieved(outcome)}", f"run {outcome.run}"]
     lines += _unsettled(outcome)
     for each in outcome.left:
         lines += [f"  {line}" for line in _finding_lines(each, colour=colour, width=width - 2)]
-    if any(result.phase in (Phase.FAILED, None) for result in outcome.results):
-        lines.append(f"Go on:  {base} resume --run {outcome.run}{named}")
-    if any(undoable(result) for result in outcome.results) and not outcome.plan.undoes:
-        lines.append(f"Undo:   {base} undo --run {outcome.run}{named}")
+    if on := resuming(outcome, environment, incident=incident):
+        lines.append(f"Go on:  {on}")
+    if back := reverting(outcome, environment, incident=incident):
+        lines.append(f"Undo:   {back}")
     if outcome.outlook:
-        lines += ["", "Measured again:", *_findings(outcome.outlook, colour=colour, width=width)]
+        lines += ["", "Measured again:", *findings_lines(outcome.outlook, colour=colour, width=width)]
     return "\n".join(lines)
+
+
+def achieved(outcome: Outcome) -> str:
+    """Return in a few words what a run came to."""
+    done, total = sum(result.settled for result in outcome.results), len(outcome.results)
+    word = "undone" if outcome.plan.undoes else "applied"
+    verified = ", verified" if done == total else ""
+    left = f"; {len(outcome.left)} left alone" if outcome.left else ""
+    return f"{word}: {done} of {counted(total, 'action')}{verified}{left}"
 
 
 def _unsettled(outcome: Outcome) -> list[str]:
@@ -190,13 +186,6 @@ def _unsettled(outcome: Outcome) -> list[str]:
     ]
 
 
-def undoable(result: Result) -> bool:
-    """Whether something was done, or begun, that can be undone."""
-    action = result.action
-    lasting = action.reversibility is not Reversibility.REVERSIBLE or action.verb.startswith(UNDO)
-    return not lasting and result.phase in _BEGUN
-
-
 def progress(result: Result) -> str:
     """Return one line for an action that has just ended."""
     return (
@@ -204,7 +193,7 @@ def progress(result: Result) -> str:
     )
 
 
-def _findings(findings: Sequence[Finding], *, colour: bool, width: int) -> list[str]:
+def findings_lines(findings: Sequence[Finding], *, colour: bool, width: int) -> list[str]:
     """The worst first; among equals, in the order in which they were found. A way is told hop by hop, where its worst is."""
     hops = [item for item in findings if item.check == "hop"]
     worst = min((ORDER.index(item.severity) for item in hops), default=0)

@@ -27,7 +27,9 @@ from sandbox.facts import gather as gather_facts
 from sandbox.limits import check_guild, check_name
 from sandbox.model import Message, Sandbox
 
-__all__ = ["MOST_MESSAGES", "Asked", "Evidence", "Heard", "Way", "Workers", "gather"]
+__all__ = ["ALARM", "MOST_MESSAGES", "Asked", "Evidence", "Heard", "Way", "Workers", "gather"]
+
+ALARM = "sandbox-routing-errors"
 
 WINDOW = timedelta(hours=6)
 """How far back the log and the metric are read."""
@@ -160,9 +162,7 @@ def _shared(readers: Readers, now: datetime, stack: Stack, *, budget: float) -> 
             return connections(snapshot)
 
     return {
-        "alarm": lambda: read_alarm(
-            aws, suffix="sandbox-routing-errors", prefix=stack.alarm_prefix, now=now, window=WINDOW
-        ),
+        "alarm": lambda: read_alarm(aws, suffix=ALARM, prefix=stack.alarm_prefix, now=now, window=WINDOW),
         "nats": lambda: reach_nats(readers.streams),
         "postgres": lambda: reach_postgres(readers.sql),
         "redis": lambda: reach_redis(readers.keys),

@@ -7,7 +7,15 @@ from typing import Any
 
 from diagnostics.reach import SEE_NATS
 from diagnostics.routes import SEE_MAPPINGS, SEE_ROUTE, Cached
-from diagnostics.streams import SEE_CONSUMER, SEE_MESSAGES, SEE_STREAM, SeenConsumer, SeenStream, Served
+from diagnostics.streams import (
+    SEE_CONSUMER,
+    SEE_LISTENERS,
+    SEE_MESSAGES,
+    SEE_STREAM,
+    SeenConsumer,
+    SeenStream,
+    Served,
+)
 from runbooks.engine.model import Finding, Phase, Resource, Severity
 from runbooks.findings import span
 from runbooks.routing.evidence import MOST_MESSAGES, Asked, Evidence, Way
@@ -20,7 +28,6 @@ from sandbox.text import clean, counted
 __all__ = ["way_findings"]
 
 _SANDBOX, _EVENTS = "SANDBOX", "EVENTS"
-_SEE_LISTENERS = "nats request '$SYS.REQ.SERVER.PING.CONNZ' '{\"subscriptions\":true}'"
 
 Hop = tuple[Severity, str, str]
 """How it is, what is told of it, and how a person sees it."""
@@ -189,7 +196,7 @@ def _consumer(evidence: Evidence, way: Way) -> Hop:
         unknown = Severity.UNKNOWN if severity is Severity.OK else severity
         return unknown, f"{told}; cannot tell who listens besides: {way.heard.reason}", source
     besides = ", ".join(map(clean, way.heard.value.listeners)) or "nobody"
-    return severity, f"{told}; {besides} listens to this sandbox in particular", f"{source}; {_SEE_LISTENERS}"
+    return severity, f"{told}; {besides} listens to this sandbox in particular", f"{source}; {SEE_LISTENERS}"
 
 
 def _canary(evidence: Evidence, row: Sandbox | None) -> Hop:

@@ -20,7 +20,7 @@ from sandbox.errors import ArrakisError, Conflict, Denied, Missing, Throttled, U
 
 __all__ = ["Aws"]
 
-_READING = ("describe_", "get_", "list_", "filter_", "lookup_")
+_READING = ("describe_", "get_", "list_", "filter_", "lookup_", "simulate_")
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _INVALID = frozenset(
@@ -44,7 +44,7 @@ _SLOWER = frozenset(
     }
 )
 _ABSENT = frozenset({"404", "NoSuchBucket", "NoSuchKey"})
-_TAKEN = frozenset({"ConditionalRequestConflict", "PreconditionFailed"})
+_TAKEN = frozenset({"ConditionalRequestConflict", "PreconditionFailed", "ResourceAlreadyExistsException"})
 # What boto3 finds out before it asks: a login that has ended. `aws login` is known to newer versions only.
 _LOGGED_OUT = (
     exceptions.CredentialRetrievalError,
@@ -94,6 +94,8 @@ class Aws:
             raise Denied("AWS: no credentials found", hint=_NAME_KEYS) from error
         except _LOGGED_OUT as error:
             raise Denied(f"AWS: the login has expired: {error}", hint=_LOG_IN) from error
+        except RuntimeError as error:  # what boto3 says of AWS_CREDENTIAL_EXPIRATION
+            raise Denied(f"AWS: the login has expired: {error}", hint=_LOG_IN) from error
         except ResponseParserError as error:  # it quotes the whole answer, a page of HTML mostly
             raise Unreachable(
                 f"AWS {service}: the answer is not what AWS gives",
@@ -140,7 +142,22 @@ def _session(region: str | None) -> Any:
     core.register_component("data_loader", _descriptions())
     # By itself boto3 gives some moments in UTC and others in this machine's time, as the service writes them.
     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    core.register("before-parse", _refuse_broken)
     return boto3.session.Session(botocore_session=core, region_name=region)
+
+
+def _refuse_broken(*, operation_model: Any, response_dict: Mapping[str, Any], **_: object) -> None:
+    """Raise where an answer broke off, or is a stranger's page: boto3 takes either for one with nothing in it."""
+    body, length = response_dict["body"], response_dict["headers"].get("content-length")
+    if response_dict["status_code"] >= 300 or not isinstance(body, bytes):
+        return  # an error's own words, or a stream, which sees to its length itself
+    if operation_model.http.get("method") == "HEAD":
+        return  # what it is the length of is not sent
+    due = operation_model.output_shape and operation_model.output_shape.members
+    lost = length != str(len(body)) if length else due and not body
+    text = body.strip() if "json" in operation_model.service_model.protocol else b""
+    if lost or (text and (text[:1], text[-1:]) != (b"{", b"}")):
+        raise ResponseParserError(f"{len(body)} bytes of {length}")
 
 
 @cache
@@ -159,6 +176,8 @@ def _refused(error: ClientError, what: str) -> ArrakisError:
     message = str(error.response.get("Error", {}).get("Message", ""))[:_TELLING]
     if code in _DENIED:
         return Denied(f"AWS refused {what}: {code}", hint="the role's policy has to allow it")
+    if code == "RequestTimeTooSkewed":
+        return Denied(f"AWS {what}: this machine's clock is wrong ({code})", hint="set the clock")
     if code in _EXPIRED:
         return Denied(f"AWS {what}: the login has expired ({code})", hint=_LOG_IN)
     if code in _INVALID:

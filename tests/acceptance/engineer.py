@@ -75,7 +75,7 @@ class Engineer:
         """Call a task as a shell does: Python is started for it, and it imports by itself what it needs."""
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "invoke", *args],
+            [sys.executable, "-m", "runbooks", *args],
             cwd=ROOT,
             env=dict(self.env),
             stdin=subprocess.DEVNULL,
@@ -92,7 +92,7 @@ class Engineer:
         """Call a task, and give it and the terminal's other end (-1 without one); it does not outlive the block."""
         here, there = os.openpty() if terminal else (-1, os.open(os.devnull, os.O_RDONLY))
         try:
-            with Program(["-m", "invoke", *args], cwd=ROOT, env=self.env, stdin=there) as program:
+            with Program(["-m", "runbooks", *args], cwd=ROOT, env=self.env, stdin=there) as program:
                 yield program, here
         finally:
             for end in (here, there):

@@ -62,11 +62,12 @@ def share_models() -> None:
 
 
 def _furnish() -> None:
-    importlib.import_module("invoke.main")
+    importlib.import_module("runbooks.program")
     for house in _HOUSE:
         importlib.import_module(house)
         for module in pkgutil.walk_packages(importlib.import_module(house).__path__, f"{house}."):
-            importlib.import_module(module.name)
+            if not module.name.endswith(".__main__"):  # a program is run, not imported
+                importlib.import_module(module.name)
     share_models()
     for service in _SERVICES:
         botocore.session.get_session().create_client(service, _REGION)

@@ -211,7 +211,7 @@ class Terminal:
         self._here, self._shown = here, bytearray()
         env = {**keeper.env, "TERM": "xterm-256color"}
         self.program = subprocess.Popen(
-            [sys.executable, "-m", "invoke", *args],
+            [sys.executable, "-m", "runbooks", *args],
             cwd=ROOT,
             env=env,
             stdin=there,

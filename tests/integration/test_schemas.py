@@ -54,7 +54,7 @@ def test_what_elsewhere_depends_on_a_schema_is_named_and_keeps_it(url: str) -> N
         found = schemas.dependents(snapshot, [NAME])
     assert found == {NAME: ["foreign key pointing_id_fkey of pointing", "view watching"]}
     with pytest.raises(ArrakisError, match="would take along foreign key"):
-        schemas.drop_orphan(database, NAME, token="0123456789ab", fence=lambda _: None)
+        schemas.drop_orphan(database, NAME, token="0123456789ab", oid=None, fence=lambda _: None)
     with psycopg.connect(url) as admin:
         assert admin.execute("SELECT to_regclass('public.watching') IS NOT NULL").fetchone() == (True,)
 

@@ -230,7 +230,7 @@ def test_what_waits_for_a_lock_while_the_flag_is_raised_changes_nothing(
         def change() -> None:
             if what == "rename an orphan":
                 old, new = "sandbox_0badcafe", "quarantine_0badcafe"
-                schemas.rename_orphan(world.database, old, new, token="0badcafe", fence=held.fence)
+                schemas.rename_orphan(world.database, old, new, token="0badcafe", oid=None, fence=held.fence)
             else:
                 fenced = Terms(actor="chani", now=now, fence=held.fence)
                 clean_up(world.database, hand.gate.write.keys, boxes[:1], fenced, insist=lambda *_: None)

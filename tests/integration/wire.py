@@ -51,8 +51,11 @@ class Wire:
                     continue
                 there = socket.create_connection(self._server)
                 self._ends |= {here, there}
-                for pair in ((here, there), (there, here)):
-                    threading.Thread(target=self._carry, args=pair, daemon=True).start()
+                self._join(here, there)
+
+    def _join(self, here: socket.socket, there: socket.socket) -> None:
+        for pair in ((here, there), (there, here)):
+            threading.Thread(target=self._carry, args=pair, daemon=True).start()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from runbooks.pagerduty.incident import Alarm, Incident
 from runbooks.pagerduty.triage import Triaged, Unmatched
 from runbooks.rb_sb_003 import RUNBOOK
 from sandbox.errors import ArrakisError
-from tests.unit.plans import FINDING, plan
+from tests.unit.plans import FINDING, NOW, plan
 
 SCHEMAS = [
     json.loads(file.read_text(encoding="utf-8"))
@@ -28,9 +28,11 @@ VALIDATOR = Draft202012Validator(
 STAGING = Environment(name="staging", database_url="", redis_url="", nats_url="")
 ALARM = Alarm(name="x-sandbox-orphaned-resources", account="123456789012", region="eu-central-1")
 INCIDENT = Incident(id="Q1", number=4711, title="17 \x1b[2Jresources", status="triggered", alarms=(ALARM,))
-WRONG = Diagnosis(runbook=RUNBOOK, environment=STAGING, findings=(FINDING,), plan=plan(3))
+WRONG = Diagnosis(
+    at=NOW, by="ada@host", runbook=RUNBOOK, environment=STAGING, findings=(FINDING,), plan=plan(3)
+)
 WELL = Finding(check="orphans", severity=Severity.OK, summary="no orphans")
-HEALTHY = Diagnosis(runbook=RUNBOOK, environment=STAGING, findings=(WELL,), plan=None)
+HEALTHY = Diagnosis(at=NOW, by="ada@host", runbook=RUNBOOK, environment=STAGING, findings=(WELL,), plan=None)
 ALONE = Unmatched(alarm=Alarm(name="billing\n"), error=ArrakisError("no runbook is for it"))
 
 

@@ -605,7 +605,7 @@ def test_the_user_the_state_folder_and_the_volume_are_those_of_the_task_definiti
 def test_no_shell_stands_between_a_signal_and_python() -> None:
     (workdir,) = _all("WORKDIR")
     (entry,) = _all("ENTRYPOINT")
-    assert json.loads(entry) == ["python", "-m", "invoke", "--search-root", workdir]
+    assert json.loads(entry) == ["python", "-m", "runbooks", "--search-root", workdir]
     assert [json.loads(command) for command in _all("CMD")] == [["--list"]]
 
 

@@ -463,6 +463,8 @@ def test_eighty_columns_hold_it_and_a_command_stays_on_one_line() -> None:
     actions, left = emergency_stop.propose(world)
     made = plan(len(actions), runbook="emergency-stop", actions=actions, findings=tuple(left))
     found = Diagnosis(
+        at=NOW,
+        by="ada@host",
         runbook=emergency_stop.RUNBOOK,
         environment=STAGING,
         findings=(*emergency_stop.diagnose(world), *left),
@@ -496,7 +498,7 @@ def test_the_scheduled_job_puts_nothing_away_of_what_a_stop_marked(orphaned: boo
     kept, gone, stranger = UUID(int=1 << 96), UUID(int=2 << 96), UUID(int=3 << 96)
     rows = [row(int(each), Status.DESTROYED) for each in (kept, gone)]
     schemas = [
-        Schema(name=f"sandbox_{each}", owner="app", tables=3, bytes=1, rows_estimate=1, writes=0)
+        Schema(name=f"sandbox_{each}", oid=16385, owner="app", tables=3, bytes=1, rows_estimate=1, writes=0)
         for each in (kept, gone, stranger)
     ]
     facts = Facts(

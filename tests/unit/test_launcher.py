@@ -32,7 +32,7 @@ for name in ("python", "uv"):
 """
 WORKS = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$CALLS"
-case "$*" in *"-m invoke"*) echo "handed over: $RUNBOOKS_COMMAND $*";; esac
+case "$*" in *"-m runbooks"*) echo "handed over: $RUNBOOKS_COMMAND $*";; esac
 """
 
 
@@ -109,7 +109,7 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 
 def test_sets_up_once_and_hands_over(house: House, tmp_path: Path) -> None:
     first = house.run("lab", "rb-sb-003", cwd=tmp_path)
-    assert first.stdout == f"handed over: ./inv -m invoke --search-root {house.root} lab rb-sb-003\n"
+    assert first.stdout == f"handed over: ./inv -m runbooks --search-root {house.root} lab rb-sb-003\n"
     assert "inv: ready after" in first.stderr
     [path_file] = house.root.glob(".venv/lib/python*/site-packages/*.pth")
     assert path_file.read_text() == f"{house.root}\n"

@@ -61,7 +61,8 @@ def facts(
 ) -> Facts:
     """Return what is known of orphans: these rows, schemas of 8 kB, families."""
     told = tuple(
-        Schema(name=name, owner="app", tables=3, bytes=8192, rows_estimate=10, writes=4) for name in schemas
+        Schema(name=name, oid=16385, owner="app", tables=3, bytes=8192, rows_estimate=10, writes=4)
+        for name in schemas
     )
     seen = Facts(
         now=NOW,
@@ -347,6 +348,8 @@ def test_a_plan_of_thousands_is_told_in_groups_within_80_columns_and_named_whole
     assert len(actions) == 6000
     made = plan(runbook=RUNBOOK.name, actions=actions, findings=[*diagnose(seen), *left], existing=8000)
     found = Diagnosis(
+        at=NOW,
+        by="ada@host",
         runbook=RUNBOOK,
         environment=Environment(name="staging", database_url="", redis_url="", nats_url=""),
         findings=made.findings,

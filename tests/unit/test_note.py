@@ -24,7 +24,12 @@ def finding(summary: str, severity: Severity = Severity.WARNING, check: str = "o
 
 def told(*findings: Finding, count: int = 0, said: str = "") -> str:
     found = Diagnosis(
-        runbook=RUNBOOK, environment=STAGING, findings=findings, plan=plan(count) if count else None
+        at=AT,
+        by="ada@host",
+        runbook=RUNBOOK,
+        environment=STAGING,
+        findings=findings,
+        plan=plan(count) if count else None,
     )
     return note.diagnosis(found, incident="Q1ABC", said=said, at=AT, actor="chani")
 

@@ -29,7 +29,7 @@ OK_ALARM = Alarm(name=ALARM, state="OK", reason="", since=None, threshold=5, per
 
 
 def _schema(name: str) -> Schema:
-    return Schema(name=name, owner="app", tables=3, bytes=8192, rows_estimate=10, writes=4)
+    return Schema(name=name, oid=16385, owner="app", tables=3, bytes=8192, rows_estimate=10, writes=4)
 
 
 def _session(schema: str) -> SchemaUser:
@@ -90,7 +90,7 @@ def test_orphans_are_found_and_put_into_quarantine() -> None:
         ("a1", "quarantine schema", Reversibility.REVERSIBLE),
         ("a2", "quarantine keys", Reversibility.REVERSIBLE),
     ]
-    assert actions[0].before == {"name": SCHEMA, "bytes": 8192, "rows": 10, "writes": 4}
+    assert actions[0].before == {"name": SCHEMA, "oid": 16385, "bytes": 8192, "rows": 10, "writes": 4}
     assert actions[0].after == {"name": f"quarantine_20260301120000_{GONE}"}
     assert actions[1].before == {"token": str(GONE), "keys": 12}
     assert actions[1].after == {"stamp": "20260301120000"}

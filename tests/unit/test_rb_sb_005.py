@@ -573,6 +573,7 @@ def test_room_is_made_where_it_is_short() -> None:
                 schemas=tuple(
                     Schema(
                         name=f"quarantine_{stamp}_3f2b8c1e",
+                        oid=16385,
                         owner="lab",
                         tables=3,
                         bytes=1,

@@ -519,7 +519,12 @@ def test_each_step_is_told_with_its_share_and_the_slow_one_is_named() -> None:
 def test_what_is_drawn_keeps_its_shape_on_a_terminal() -> None:
     environment = resolve(None, {"DATABASE_URL": "postgresql://lab@127.0.0.1/x"} | ADDRESSES, Path(), Path())
     found = Diagnosis(
-        runbook=RUNBOOK, environment=environment, findings=tuple(diagnose(healthy(**BARRED))), plan=None
+        at=NOW,
+        by="ada@host",
+        runbook=RUNBOOK,
+        environment=environment,
+        findings=tuple(diagnose(healthy(**BARRED))),
+        plan=None,
     )
     lines = terminal.diagnosis(found, colour=False, width=80).splitlines()
     root = lines.index("         7 ada (psql): idle in transaction for 30 min")

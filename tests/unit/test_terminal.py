@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbooks.engine.apply import Outcome
@@ -15,7 +15,12 @@ from runbooks.engine.work import Result
 from runbooks.rb_sb_003 import RUNBOOK
 from runbooks.reports.terminal import applied, diagnosis, plan_lines
 from sandbox.text import clean, counted
-from tests.unit.plans import FINDING, action, plan
+from tests.unit import postmortem
+from tests.unit.goldens import golden, here
+from tests.unit.hostile import TEXTS
+from tests.unit.plans import FINDING, NOW, action, plan
+
+__all__ = ["here"]
 
 STAGING = Environment(name="staging", database_url="", redis_url="", nats_url="")
 UNKNOWN = Finding(check="keys", severity=Severity.UNKNOWN, summary="keys: cannot tell")
@@ -26,7 +31,9 @@ WELL = Finding(check="orphans", severity=Severity.OK, summary="no orphans")
 def _text(
     *findings: Finding, plan: Plan | None = None, environment: Environment = STAGING, colour: bool = False
 ) -> str:
-    found = Diagnosis(runbook=RUNBOOK, environment=environment, findings=findings, plan=plan)
+    found = Diagnosis(
+        at=NOW, by="ada@host", runbook=RUNBOOK, environment=environment, findings=findings, plan=plan
+    )
     return diagnosis(found, colour=colour)
 
 
@@ -163,6 +170,27 @@ def test_no_finding_can_forge_a_line_or_a_colour() -> None:
     text = _text(forged)
     assert text.splitlines().count("Nothing is proposed.") == 1
     assert not re.search("[\x1b\u202e]", text)
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_whatever_others_wrote_commands_no_terminal(text: str) -> None:
+    evil = replace(
+        FINDING,
+        summary=text,
+        source=text,
+        evidence={"owner": text, "hint": text, "details": [text], "drawn": [text]},
+    )
+    told = _text(evil, plan=replace(plan(), actions=(replace(action(1), verb=text, reason=text),)))
+    assert all(char.isprintable() or char == "\n" for char in told)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_incident_is_told_as_it_was_looked_at(width: int) -> None:
+    golden(f"diagnosed-{width}.txt", diagnosis(postmortem.diagnosis(), colour=False, width=width))
+    told = applied(postmortem.outcome(), environment=postmortem.PRODUCTION, width=width)
+    golden(f"ran-{width}.txt", told)
 
 
 def test_colour_only_where_it_is_wanted() -> None:

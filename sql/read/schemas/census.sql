@@ -2,6 +2,7 @@
 -- The underscore is escaped: a bare LIKE 'sandbox_%' also names `sandboxes` and `sandbox-tools`.
 -- `writes` counts rows inserted, updated and deleted since the statistics were reset. Locks: none.
 SELECT n.nspname::text AS name,
+       n.oid::bigint AS oid,
        pg_catalog.pg_get_userbyid(n.nspowner)::text AS owner,
        count(c.oid) FILTER (WHERE c.relkind IN ('r', 'p')) AS tables,
        coalesce(sum(pg_catalog.pg_total_relation_size(c.oid)) FILTER (WHERE c.relkind IN ('r', 'm')), 0)::bigint

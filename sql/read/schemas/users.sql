@@ -23,7 +23,8 @@ FROM (
       AND strpos(a.query, %(tag)s) = 0
 ) AS used
 JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-WHERE schema_name = ANY (%(schemas)s) AND pid <> pg_catalog.pg_backend_pid() 
+WHERE schema_name = ANY (%(schemas)s) AND pid <> pg_catalog.pg_backend_pid()
+  AND NOT (how = 'holds AccessShareLock' AND strpos(coalesce(query, ''), %(tag)s) > 0) -- another operator looks, as we do
   -- For another role's session without pg_read_all_stats the type is hidden too: count it.
   AND coalesce(backend_type, 'client backend') = 'client backend'
 ORDER BY schema_name, pid, how

@@ -1,0 +1,119 @@
+"""What AWS is asked to learn what the credentials may do: for each action that looks, a cheap call of it; for others, a policy's word.
+
+AWS decides whether a call is allowed before it looks whether there is such a thing: an answer that there is none is a yes.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from diagnostics.stack import Stack
+
+__all__ = ["Place", "Question", "principal", "questions", "simulations"]
+
+_MINUTE = timedelta(minutes=1)
+_FEWEST = 20  # that RDS and ElastiCache let one ask for
+_NOBODY = "0" * 32  # no task's id
+_Call = tuple[str, Mapping[str, Any]]  # an operation and its parameters
+_UNJUDGED = ("s3:", "iam:PassRole")  # they depend on what is named when it is done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where things are, for their ARNs."""
+
+    partition: str
+    region: str
+    account: str
+
+    def arn(self, service: str, rest: str) -> str:
+        """Return the ARN of something."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{rest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A call of AWS that looks."""
+
+    service: str
+    operation: str
+    params: Mapping[str, Any]
+
+
+def questions(stack: Stack, place: Place, *, now: datetime) -> Mapping[str, list[Question]]:
+    """Return, for each action that a diagnosis needs, the calls that show whether it is allowed."""
+    few, recent = {"MaxRecords": _FEWEST}, {"Duration": 1}
+    logs = (stack.cleanup_logs, stack.worker_logs, stack.api_logs)
+    found: dict[str, list[_Call]] = {
+        "cloudwatch:DescribeAlarms": [("describe_alarms", {"MaxRecords": 1})],
+        "cloudwatch:DescribeAlarmHistory": [("describe_alarm_history", {"MaxRecords": 1})],
+        "cloudwatch:GetMetricData": [("get_metric_data", _metric(now))],
+        "logs:FilterLogEvents": [("filter_log_events", _last(name, now)) for name in logs],
+        "rds:DescribeDBInstances": [("describe_db_instances", few)],
+        "rds:DescribeEvents": [("describe_events", recent)],
+        "elasticache:DescribeReplicationGroups": [("describe_replication_groups", few)],
+        "elasticache:DescribeCacheClusters": [("describe_cache_clusters", few)],
+        "elasticache:DescribeEvents": [("describe_events", recent)],
+        "ec2:DescribeSecurityGroups": [("describe_security_groups", {"MaxResults": 5})],
+        **_about_tasks(stack, place),
+    }
+    return {action: [_question(action, *call) for call in calls] for action, calls in found.items()}
+
+
+def simulations(stack: Stack, place: Place, actions: Collection[str]) -> Mapping[str, list[str]]:
+    """Return what a policy is asked about: by the resource's ARN, the actions upon it."""
+    arns = {
+        "events": place.arn("events", f"rule/{stack.cleanup_rule}"),
+        "ecs": place.arn("ecs", f"service/{stack.cluster}/{stack.worker_service}"),
+        "rds": place.arn("rds", f"db:{stack.database_instance or '*'}"),
+        "ecs:RunTask": place.arn("ecs", f"task-definition/{stack.cleanup_family}:1"),
+        "ecs:DescribeTaskDefinition": "*",
+    }
+    found: dict[str, list[str]] = {}
+    for action in sorted(each for each in actions if not each.startswith(_UNJUDGED)):
+        arn = arns.get(action) or arns.get(action.partition(":")[0], "*")
+        found.setdefault(arn, []).append(action)
+    return found
+
+
+def principal(arn: str) -> str:
+    """Return the ARN whose policies count: of a session, its role's. A role's path is not told, and taken for none."""
+    parts = arn.split(":", 5)
+    if parts[2] != "sts":
+        return arn
+    role = parts[5].split("/")[1]
+    return f"arn:{parts[1]}:iam::{parts[4]}:role/{role}"
+
+
+def _about_tasks(stack: Stack, place: Place) -> dict[str, list[_Call]]:
+    """What is asked about the clean-up's schedule, its tasks, and the service beside them."""
+    group = {"cluster": stack.cluster}
+    rule = place.arn("events", f"rule/{stack.cleanup_rule}")
+    service = place.arn("ecs", f"service/{stack.cluster}/{stack.worker_service}")
+    scalable = {"ServiceNamespace": "ecs", "MaxResults": 1}
+    return {
+        "events:DescribeRule": [("describe_rule", {"Name": stack.cleanup_rule})],
+        "events:ListTargetsByRule": [("list_targets_by_rule", {"Rule": stack.cleanup_rule})],
+        "events:ListTagsForResource": [("list_tags_for_resource", {"ResourceARN": rule})],
+        "ecs:DescribeServices": [("describe_services", {**group, "services": [stack.worker_service]})],
+        "ecs:ListTasks": [("list_tasks", {**group, "family": stack.cleanup_family})],
+        "ecs:DescribeTasks": [("describe_tasks", {**group, "tasks": [_NOBODY]})],
+        "ecs:ListTagsForResource": [("list_tags_for_resource", {"resourceArn": service})],
+        "application-autoscaling:DescribeScalableTargets": [("describe_scalable_targets", scalable)],
+    }
+
+
+def _question(action: str, operation: str, params: Mapping[str, Any]) -> Question:
+    return Question(service=action.partition(":")[0], operation=operation, params=params)
+
+
+def _metric(now: datetime) -> Mapping[str, Any]:
+    metric = {"Namespace": "Arrakis/Sandbox", "MetricName": "ActiveSandboxCount"}
+    query = {"Id": "m1", "MetricStat": {"Metric": metric, "Period": 300, "Stat": "Maximum"}}
+    return {"MetricDataQueries": [query], "StartTime": now - 5 * _MINUTE, "EndTime": now}
+
+
+def _last(log_group: str, now: datetime) -> Mapping[str, Any]:
+    begin = int((now - _MINUTE).timestamp() * 1000)
+    return {"logGroupName": log_group, "startTime": begin, "limit": 1}

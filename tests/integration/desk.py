@@ -1,0 +1,60 @@
+"""Somebody at work with the variables of some logins, in this process: diagnosing, auditing, applying, undoing."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from runbooks.audit.sections import SECTIONS, Section, look
+from runbooks.catalogue import RUNBOOKS
+from runbooks.engine.apply import Outcome
+from runbooks.engine.environment import resolve
+from runbooks.engine.model import Runbook
+from runbooks.engine.operate import Diagnosis, Operator
+
+__all__ = ["Desk"]
+
+T = TypeVar("T")
+
+
+class Desk:
+    """One login of each system, and a host of its own for plans and journal."""
+
+    def __init__(self, env: Mapping[str, str], state: Path) -> None:
+        """Take the variables, and where plans and journal live."""
+        self._env = env
+        environment = resolve(None, env, state, state)
+        self._operator = Operator(environment, timeout=15, progress=lambda *_: None, tell=lambda _: None)
+
+    def diagnose(self, runbook: Runbook, **about: str) -> Diagnosis:
+        """Diagnose and plan."""
+        return self._seated(lambda: self._operator.diagnose(runbook, about=about))
+
+    def audit(self) -> tuple[Section, ...]:
+        """Look at everything."""
+        environment, now = self._operator.environment, datetime.now(UTC)
+        return self._seated(
+            lambda: look(environment, list(SECTIONS), now=now, timeout=15, tell=lambda _: None)
+        )
+
+    def apply(self, found: Diagnosis) -> Outcome:
+        """Apply what was proposed, whole."""
+        plan = found.plan
+        assert plan, [each.summary for each in found.findings]
+        many = len(plan.actions)
+        return self._seated(
+            lambda: self._operator.apply(plan, found.runbook, ask=lambda *_: None, max_targets=many)
+        )
+
+    def undo(self, outcome: Outcome) -> Outcome:
+        """Undo a run."""
+        return self._seated(lambda: self._operator.undo(outcome.run, RUNBOOKS, ask=lambda *_: None))
+
+    def _seated(self, work: Callable[[], T]) -> T:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("AWS_PROFILE", raising=False)
+            for name, value in self._env.items():
+                patch.setenv(name, value)
+            return work()
