@@ -62,10 +62,9 @@ class Session:
         """
         from runbooks.reports import document, terminal
 
-        named = self.telling.named
-
         def work() -> int:
             self.telling.insist_on(apply)
+            named = self.telling.named
             limit, asked, wanted = number("--max-targets", max_targets), about(), options()
             operator, procedure = self._operator(), runbook()
             tried = asking(yes) if trial else None

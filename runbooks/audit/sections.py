@@ -21,7 +21,9 @@ _STATES = {
     "emergency": "emergency-resume",
     "maintenance": "database-maintenance",
 }
-_TASKS = {"emergency": "emergency-status"}  # what shows it, where the runbook itself would change something
+# Where the runbook itself would change something: the task that shows it, and what it is about.
+_TASKS = {"emergency": "emergency-status"}
+_TITLES = {"emergency": "What is stopped"}
 _GRACE = 1.5  # times its deadline that a procedure may take, as it thinks besides
 
 SECTIONS: Mapping[str, Runbook] = {name: RUNBOOKS[name] for name in _PAGES} | {
@@ -43,6 +45,11 @@ class Section:
     def task(self) -> str:
         """Return the task that shows it alone."""
         return _TASKS.get(self.name, self.runbook.name)
+
+    @property
+    def title(self) -> str:
+        """Return what it is about."""
+        return _TITLES.get(self.name, self.runbook.title)
 
     @property
     def due(self) -> tuple[Action, ...]:

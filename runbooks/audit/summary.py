@@ -102,7 +102,7 @@ def _procedure(section: Section, environment: Environment) -> dict[str, Any]:
     counts = Counter(each.severity for each in section.findings)
     return {
         "name": section.name,
-        "title": section.runbook.title,
+        "title": section.title,
         "outcome": WORDS[section.exit],
         "exit": int(section.exit),
         "verdict": words(section),
