@@ -567,6 +567,12 @@ def doctor(c: Context, env: str = "", json: bool = False, timeout: str = "10") -
     _overview("doctor", env, json, timeout).doctor()
 
 
+@task(name="journal-verify", auto_shortflags=False, help=_help("env", "json", "timeout"))
+def journal_verify(c: Context, env: str = "", json: bool = False, timeout: str = "10") -> None:
+    """Was the journal changed: its chain, against its copies in PostgreSQL and, where set up, CloudWatch Logs."""
+    _overview("journal-verify", env, json, timeout).verify()
+
+
 @task(auto_shortflags=False, help={"runbook": "which one, such as rb-sb-003"})
 def explain(c: Context, runbook: str) -> None:
     """Show a runbook's page: when it is for, what it looks at, what it may change, how to undo it."""
@@ -901,7 +907,9 @@ def usage_of(name: str) -> list[tuple[str, str]]:
     """Return a task's options, each with what it is for; none where there is no such task."""
     if name not in namespace.tasks:
         return []
-    arguments = deepcopy(namespace.tasks[name]).get_arguments()  # it forgets what each is for once it was asked
+    arguments = deepcopy(
+        namespace.tasks[name]
+    ).get_arguments()  # it forgets what each is for once it was asked
     return [(to_flag(each.name), each.help or "") for each in arguments]
 
 
@@ -930,7 +938,7 @@ _GROUPS = (
     ),
     ("Stop everything", (emergency_stop, emergency_status, emergency_resume)),
     ("Carry out a plan, or take it back", (apply_plan, resume, undo, history, show)),
-    ("Look, and change nothing", (audit, doctor, explain)),
+    ("Look, and change nothing", (audit, doctor, explain, journal_verify)),
     ("Clean up and maintain", (mass_cleanup, purge_quarantine, database_maintenance, cleanup_worker)),
     ("PagerDuty", (webhook, pagerduty_flush)),
     ("Scheduled jobs", (cleanup, orphan_detection, publish_metrics)),

@@ -71,6 +71,23 @@ class Overview(Session):
 
         self.run(work)
 
+    def verify(self) -> None:
+        """Verify this host's journal, and what it copied to others' keeping; print what came of it."""
+
+        def work() -> int:
+            from runbooks.engine.systems import readers
+            from runbooks.engine.verification import verification
+            from runbooks.reports import runs
+
+            environment, seconds = self._resolved(), self.seconds()
+            read = readers(environment, tag=f"arrakis-runbooks:{self.name}", timeout=seconds)
+            found = verification(environment, sql=read.sql, aws=read.aws, timeout=seconds)
+            text, document = runs.verified(found, colour=not self.json and colour(), width=width())
+            self.show(text, lambda _: document)
+            return int(found.exit)
+
+        self.run(work)
+
     def explain(self, name: str, usage_of: "Callable[[str], Usage]") -> None:
         """Print a runbook's page. What an alarm is called does as well as the runbook's own name."""
 

@@ -10,16 +10,25 @@ Example = tuple[str, str]
 _EXAMPLES: Mapping[str, Sequence[Example]] = {
     "apply": (
         ("apply --plan rb-sb-003-1a2b3c4d", "apply the plan that a diagnosis saved, exactly, once"),
-        ("apply --plan rb-sb-003-1a2b3c4d --max-targets 40", "when it is larger than the blast radius allows"),
+        (
+            "apply --plan rb-sb-003-1a2b3c4d --max-targets 40",
+            "when it is larger than the blast radius allows",
+        ),
     ),
     "audit": (
         ("audit --env production", "look at everything; what changed since the last audit is told first"),
         ("audit --only rb-sb-003,emergency", "only some of it"),
-        ("audit --fail-on critical --json", "for cron and CI: exit 2 only for what is critical, 3 where it cannot tell"),
+        (
+            "audit --fail-on critical --json",
+            "for cron and CI: exit 2 only for what is critical, 3 where it cannot tell",
+        ),
     ),
     "doctor": (("doctor --env production", "before the pager goes off: can this machine look, and change?"),),
     "explain": (("explain rb-sb-003", "what it looks at, what it may change, and how to undo it"),),
     "history": (("history --env production", "which runs were made from this host"),),
+    "journal-verify": (
+        ("journal-verify --env production", "was this host's journal changed, as far as its copies show?"),
+    ),
     "resume": (("resume --run rb-sb-003-1a2b3c4d-5e6f", "take up a run that was interrupted or has failed"),),
     "show": (("show --run rb-sb-003-1a2b3c4d-5e6f", "what a run did, record by record"),),
     "triage": (

@@ -207,7 +207,7 @@ def laid_out() -> Iterator[Account]:
 @pytest.fixture
 def account(laid_out: Account, monkeypatch: pytest.MonkeyPatch) -> Account:
     """Return the account as it is after its start, and remedies in a hurry."""
-    for name, seconds in {"_POLL": 0.01, "_LONGEST_POLL": 0.01, "_PATIENCE": 5}.items():
+    for name, seconds in {"_POLL": 0.01, "_LONGEST_POLL": 0.01, "PATIENCE": 5}.items():
         monkeypatch.setattr(f"runbooks.remedies.stopping.{name}", seconds)
     laid_out.set()
     return laid_out
@@ -655,7 +655,7 @@ def test_an_answer_that_lags_on_the_way_back_is_not_taken_for_the_end(account: A
 def test_patience_has_an_end_and_the_next_time_goes_on_waiting(
     account: Account, monkeypatch: pytest.MonkeyPatch, verb: str, says: str
 ) -> None:
-    monkeypatch.setattr("runbooks.remedies.stopping._PATIENCE", 0.05)
+    monkeypatch.setattr("runbooks.remedies.stopping.PATIENCE", 0.05)
     action = account.actions()[1]
     step = replace(action, verb=verb)
     if step != action:
