@@ -554,7 +554,7 @@ def audit(
     fail_on: str = "warning",
     env: str = "",
     json: bool = False,
-    timeout: str = "30",
+    timeout: str = "10",
     report: str = "",
 ) -> None:
     """Look at everything at once: what is wrong, what is proposed, what has changed since the last audit."""

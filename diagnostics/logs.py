@@ -16,7 +16,7 @@ from diagnostics.loglines import LogLine, errors, fingerprint, parse_json
 from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Missing, Throttled, Unreachable
 from sandbox.ports import AwsReader
-from sandbox.text import clean
+from sandbox.text import clean, moment, period
 
 __all__ = [
     "BINS",
@@ -98,14 +98,13 @@ class _Read:
 
     @property
     def coverage(self) -> str:
-        """What was read, in words: `read 09:12–10:12 UTC, complete`, or from where on, and why no more."""
-        day = "" if self.begin.date() == self.end.date() else "%d %b "
-        begin, cut, end = (f"{at:{day}%H:%M}" for at in (self.begin, self.covered_from, self.end))
+        """What was read, in words: `read 2026-03-01T09:12Z/2026-03-01T10:12Z, complete`, or from where on, and why no more."""
+        asked = period(self.begin, self.end)
         if self.complete:
-            return f"read {begin}–{end} UTC, complete"
+            return f"read {asked}, complete"
         if self.covered_from == self.end:
-            return f"read only some lines of {begin}–{end} UTC: {self.stopped}"
-        return f"read {cut}–{end} UTC, cut at {cut} (asked from {begin}): {self.stopped}"
+            return f"read only some lines of {asked}: {self.stopped}"
+        return f"read {period(self.covered_from, self.end)}, cut at {moment(self.covered_from)} (asked from {moment(self.begin)}): {self.stopped}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

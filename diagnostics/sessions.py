@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from diagnostics.postgres import shown
 from sandbox.ports import APPLICATION, SqlSnapshot
-from sandbox.text import clean
+from sandbox.text import clean, moment
 
 __all__ = ["SEE_SESSION", "SEE_WAITING", "Session", "read_sessions"]
 
@@ -58,7 +58,7 @@ class Session:
     @property
     def who(self) -> str:
         """Whose session it is, and since when it is connected."""
-        since = f", connected since {self.backend_start:%m-%d %H:%M:%S} UTC" if self.backend_start else ""
+        since = f", connected since {moment(self.backend_start)}" if self.backend_start else ""
         return f"{clean(self.user)} ({self.application or 'no name'}){since}"
 
     def idle_for(self, now: datetime) -> timedelta:

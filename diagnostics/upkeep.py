@@ -10,7 +10,7 @@ from uuid import UUID
 from sandbox.model import Status
 from sandbox.ports import SqlReader, SqlSnapshot
 from sandbox.stride import Stride
-from sandbox.text import clean
+from sandbox.text import clean, moment
 
 __all__ = [
     "AUDIT_LOG",
@@ -102,7 +102,7 @@ class Worker:
             (
                 who,
                 f" ({clean(whose)})" if whose else "",
-                f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else "",
+                f" since {moment(self.since)}" if self.since else "",
                 f": VACUUM, {self.progress}" if self.phase else "",
             )
         )

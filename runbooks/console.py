@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbooks.options import Telling, number
-from runbooks.screen import asking, calmly, colour, note, width
+from runbooks.screen import INTERRUPTED, asking, calmly, colour, note, width
 
 if TYPE_CHECKING:
     from runbooks.engine.distributed import Coordinator
@@ -25,6 +25,8 @@ __all__ = ["Session"]
 
 class Session:
     """One call of a task: the target, where output goes, and how it ends."""
+
+    interrupted = INTERRUPTED
 
     def __init__(
         self,
@@ -257,13 +259,22 @@ class Session:
 
         The report has in it what was said on the incident's timeline: `document` is made anew with these notes.
         """
-        print(jsonlib.dumps(document([]), indent=1) if self.json else text, flush=True)
+        try:
+            print(jsonlib.dumps(document([]), indent=1) if self.json else text, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            note(f"the answer cannot be printed: {error.strerror}")
+        if self.report:
+            self._keep(document(self._reporter.notes() if self._reporter else []))
+
+    def _keep(self, document: Any) -> None:
+        """Write the report that was asked for, if one was."""
         if self.report:
             from runbooks.reports import files
 
-            notes = self._reporter.notes() if self._reporter else []
             try:
-                note(f"report: {files.write(document(notes), Path(self.report))}")
+                note(f"report: {files.write(document, Path(self.report))}")
             except OSError as error:
                 note(f"the report cannot be written to {self.report}: {error.strerror}")
 
@@ -287,11 +298,13 @@ class Session:
                 self._send()
 
         def failed(error: Any) -> None:
+            name = self.environment.name if self.environment else None
+            told = document.failed(error, runbook=self.name, environment=name, at=_now())
             if self.json:
-                name = self.environment.name if self.environment else None
-                print(jsonlib.dumps(document.failed(error, runbook=self.name, environment=name), indent=1))
+                print(jsonlib.dumps(told, indent=1))
+            self._keep(told)
 
-        calmly(closing, failed=failed)
+        calmly(closing, failed=failed, interrupted=self.interrupted)
 
 
 def _now() -> datetime:

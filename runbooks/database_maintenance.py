@@ -30,7 +30,7 @@ from runbooks.engine.model import Action, Finding, Pace, Resource, Runbook, Seve
 from runbooks.engine.page import Look, Page, Threshold
 from runbooks.engine.systems import Readers
 from runbooks.findings import left_alone, span, unknown
-from runbooks.remedies import remedies
+from runbooks.remedies import TrimAuditLog, VacuumTable, remedies, taking
 from runbooks.remedies.maintenance import vacuum_table
 from runbooks.remedies.trimming import Archive, trim_audit_log
 from sandbox import depots, registry
@@ -38,7 +38,7 @@ from sandbox.facts import Fact, Known, Unknown, insist
 from sandbox.facts import gather as gather_facts
 from sandbox.model import Status
 from sandbox.ports import SqlSnapshot
-from sandbox.text import lasting
+from sandbox.text import lasting, moment
 
 __all__ = ["RUNBOOK", "Facts", "diagnose", "existing", "gather", "outlook", "propose"]
 
@@ -170,12 +170,12 @@ def _old(facts: Facts) -> list[Finding]:
     if isinstance(facts.log, Unknown):
         return [unknown("audit log", facts.log, source=upkeep.SEE_LOG.format(cutoff="…"))]
     log = facts.log.value
-    since = f", the oldest of {log.oldest:%Y-%m-%d}" if log.oldest and log.rows else ""
+    since = f", the oldest of {moment(log.oldest)}" if log.oldest and log.rows else ""
     findings = [
         Finding(
             check="audit log",
             severity=Severity.WARNING if log.rows else Severity.OK,
-            summary=f"{log.rows:,} audit rows are older than {span(facts.keep)} ({log.cutoff:%Y-%m-%d %H:%M} UTC){since}",
+            summary=f"{log.rows:,} audit rows are older than {span(facts.keep)} ({moment(log.cutoff)}){since}",
             resource=Resource(kind="audit rows", id=AUDIT_LOG),
             source=upkeep.SEE_LOG.format(cutoff=log.cutoff.isoformat()),
         )
@@ -240,7 +240,7 @@ def _wrong(table: Upkeep) -> list[str]:
 
 
 def _when(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC" if at else "never"
+    return moment(at) if at else "never"
 
 
 def _stuck(table: Upkeep, facts: Facts) -> Finding:
@@ -266,7 +266,7 @@ def _holds(holder: Holder, table: Upkeep) -> bool:
 
 
 def _holder(holder: Holder) -> str:
-    since = f", since {holder.since:%Y-%m-%d %H:%M:%S} UTC" if holder.since else ""
+    since = f", since {moment(holder.since, exact=True)}" if holder.since else ""
     return f"{holder.kind} {holder.name}{since}, {holder.age:,} transactions old"
 
 
@@ -341,7 +341,7 @@ RUNBOOK = Runbook(
     page=Page(
         text=__doc__,
         reads=rights.SANDBOXES | rights.AUDIT_LOG | rights.SESSIONS | rights.ARCHIVE,
-        writes=rights.APPLYING | rights.TRIMMING | rights.ARCHIVING,
+        writes=taking(TrimAuditLog, VacuumTable) | rights.ARCHIVING,
         schedule="once a month",
         examples=(
             (f"{_NAME} --env production", "say what is old, and how the tables are; changes nothing"),

@@ -26,7 +26,7 @@ from runbooks.engine.page import Page
 from runbooks.engine.plan import action_from_json
 from runbooks.engine.work import UNDO
 from runbooks.findings import left_alone
-from runbooks.remedies import remedies
+from runbooks.remedies import DisableRule, MarkSandboxes, RaiseStop, StopService, remedies, taking
 from runbooks.remedies.halted import UNTOLD, by_hand, rule_stands, service_stands
 from runbooks.remedies.marking import given_back, lost_lines, raising, unmapped_lines
 from runbooks.remedies.tags import Kept
@@ -174,7 +174,7 @@ RUNBOOK = Runbook(
         | rights.SERVICE
         | rights.SCALING
         | rights.TAGS,
-        writes=rights.APPLYING | rights.HALTING,
+        writes=taking(RaiseStop, DisableRule, StopService, MarkSandboxes),
         examples=(
             (
                 "emergency-status --env production",

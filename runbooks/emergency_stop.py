@@ -26,7 +26,7 @@ from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evide
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
 from runbooks.engine.page import Look, Page
 from runbooks.findings import left_alone
-from runbooks.remedies import remedies
+from runbooks.remedies import DisableRule, MarkSandboxes, RaiseStop, StopService, remedies, taking
 from runbooks.remedies.halted import DISABLE, STOP, UNTOLD, counted, service_stands
 from runbooks.remedies.marking import marking, raising
 from runbooks.remedies.stopping import disabling, stopping
@@ -213,7 +213,7 @@ RUNBOOK = Runbook(
         | rights.SERVICE
         | rights.SCALING
         | rights.TAGS,
-        writes=rights.APPLYING | rights.HALTING,
+        writes=taking(RaiseStop, DisableRule, StopService, MarkSandboxes),
         examples=(
             (
                 'emergency-stop --env production --reason "events go to the wrong guilds"',

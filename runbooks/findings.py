@@ -17,8 +17,10 @@ from diagnostics.stack import Stack
 from runbooks.engine.model import LEFT_ALONE, Finding, Resource, Severity
 from sandbox.errors import Unreachable
 from sandbox.facts import Fact, Unknown
+from sandbox.text import moment
 
 __all__ = [
+    "CANNOT_TELL",
     "access_finding",
     "alarm_finding",
     "cache_finding",
@@ -33,6 +35,9 @@ __all__ = [
     "tasks_finding",
     "unknown",
 ]
+
+CANNOT_TELL = ": cannot tell: "
+"""What stands between what cannot be told, and why."""
 
 _SHOWN = 3  # events or tasks that are told
 _STATES = {"OK": Severity.OK, "ALARM": Severity.CRITICAL, "INSUFFICIENT_DATA": Severity.UNKNOWN}
@@ -77,7 +82,7 @@ def left_alone(
 
 def unknown(check: str, fact: Unknown, *, source: str = "") -> Finding:
     """Say that something cannot be told, why, and what to do about it."""
-    summary = f"{check}: cannot tell: {fact.reason}"
+    summary = f"{check}{CANNOT_TELL}{fact.reason}"
     return Finding(
         check=check,
         severity=Severity.UNKNOWN,
@@ -109,12 +114,19 @@ def _is_silent(asked: Mapping[str, Fact[Any]], check: str) -> bool:
 def alarm_finding(fact: Fact[Alarm | None], *, suffix: str, confirmed: bool, cleared: str) -> Finding:
     """Say how the alarm stands. One that fires over nothing found is as good as over: `cleared` says what it waits for."""
     if isinstance(fact, Unknown):
-        return unknown("alarm", fact, source=alarms.SEE_ALARM.format(name=suffix))
+        found = unknown("alarm", fact, source=alarms.SEE_ALARM.format(name=suffix))
+        return replace(found, resource=Resource(kind="alarm", id=suffix))
     alarm = fact.value
     if alarm is None:
         summary = f"there is no alarm {suffix} in this account and region"
         source = alarms.SEE_ALARM.format(name=suffix)
-        return Finding(check="alarm", severity=Severity.WARNING, summary=summary, source=source)
+        return Finding(
+            check="alarm",
+            severity=Severity.WARNING,
+            summary=summary,
+            resource=Resource(kind="alarm", id=suffix),
+            source=source,
+        )
     last = f"last value {alarm.points[-1][1]:g}" if alarm.points else f"blind: {alarm.metric} has no data"
     if alarm.quiet:
         last = f"no {alarm.metric} were counted: there were none, or nobody counts them"
@@ -127,11 +139,12 @@ def alarm_finding(fact: Fact[Alarm | None], *, suffix: str, confirmed: bool, cle
         check="alarm",
         severity=severity,
         summary=summary,
+        resource=Resource(kind="alarm", id=suffix),
         evidence={
             "since": alarm.since,
             "reason": alarm.reason,
             "threshold": alarm.threshold,
-            "points": [[moment, value] for moment, value in alarm.points],
+            "points": [[at, value] for at, value in alarm.points],
             "details": _alarm_details(alarm),
             "moments": [
                 [each.at, "alarm", f"alarm {alarm.name}: {each.old} → {each.new}", _STATES.get(each.new)]
@@ -147,7 +160,7 @@ def _alarm_details(alarm: Alarm) -> list[str]:
         return [f"its metric should come from {alarm.publisher}"]
     if alarm.changes is None:
         return ["its history could not be read"]
-    return [f"{each.at:%m-%d %H:%M} UTC {each.old} → {each.new}" for each in alarm.changes[:_SHOWN]]
+    return [f"{moment(each.at)} {each.old} → {each.new}" for each in alarm.changes[:_SHOWN]]
 
 
 def rule_finding(fact: Fact[Rule | None], stack: Stack) -> Finding:
@@ -292,6 +305,6 @@ def _lately(events: tuple[tuple[Any, str], ...] | None, of: str) -> dict[str, An
     if events is None:
         return {"details": ["its events could not be read"]}
     return {
-        "details": [f"{at:%m-%d %H:%M} UTC {message}" for at, message in events[:_SHOWN]],
+        "details": [f"{moment(at)} {message}" for at, message in events[:_SHOWN]],
         "moments": [[at, "event", f"{of}: {message}", None] for at, message in events[:_SHOWN]],
     }

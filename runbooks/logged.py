@@ -13,7 +13,7 @@ from diagnostics.stack import Stack
 from runbooks.engine.model import Finding, Severity
 from runbooks.findings import span, unknown
 from sandbox.facts import Fact, Unknown
-from sandbox.text import counted
+from sandbox.text import counted, moment, period
 
 __all__ = ["MISSED", "SEE_LOG", "SEE_RUNS", "log_findings", "runs_finding"]
 
@@ -59,7 +59,7 @@ def runs_finding(fact: Fact[JobRuns], stack: Stack, *, now: datetime) -> Finding
     done = sum(run.cleaned for run in runs.runs)
     failed = sum(run.failed for run in runs.runs)
     told = f"{len(runs.runs)} of them said what they did: {done} cleaned up, {failed} failed"
-    last = f"the last {span(now - runs.starts[-1])} ago, at {runs.starts[-1]:%H:%M} UTC"
+    last = f"the last {span(now - runs.starts[-1])} ago, at {moment(runs.starts[-1])}"
     summary = f"clean-up job: {len(runs.starts)} starts, {last}; {told}{cut}"
     return Finding(check="runs", severity=severity, summary=summary, source=source)
 
@@ -98,12 +98,12 @@ def _error_finding(
     return Finding(
         check="log error",
         severity=severity,
-        summary=f"log: {what} ({count} × {first:%H:%M}–{last:%H:%M} UTC): {verdict}",
+        summary=f"log: {what} ({count} ×, {period(first, last)}): {verdict}",
         evidence={
             "cause": cause.key if cause else None,
             "groups": [_group(group) for group in groups],
             "histogram": [sum(counts) for counts in zip(*(group.histogram for group in groups), strict=True)],
-            "window": f"{report.begin:%H:%M}–{report.end:%H:%M} UTC",
+            "window": period(report.begin, report.end),
             "details": details,
             "moments": _moments(what if cause else groups[0].sample, count, (first, last), severity),
         },

@@ -25,12 +25,13 @@ from diagnostics.streams import SEE_LISTENERS
 from runbooks import looks, rights
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity
 from runbooks.engine.page import Look, Page, Threshold
+from runbooks.engine.permission import HANDING_OVER
 from runbooks.engine.throttle import SHARE
 from runbooks.findings import span, unknown
 from runbooks.mass.candidates import AT_WORK, GROUPS, Candidate, Choice, candidates, choose
 from runbooks.mass.evidence import Evidence, existing, gather
 from runbooks.orphaned.evidence import SEE_KEYS, SEE_SCHEMAS, sources
-from runbooks.remedies import remedies
+from runbooks.remedies import CleanUp, QuarantineKeys, QuarantineSchema, remedies, taking
 from sandbox.facts import Known, Unknown
 from sandbox.text import lasting, size
 from sandbox.usage import RECENT
@@ -120,7 +121,7 @@ RUNBOOK = Runbook(
         | rights.KEYS
         | rights.KEY_USE
         | rights.LISTENERS,
-        writes=rights.APPLYING | rights.CLEANING | rights.QUARANTINING | rights.HANDING_OVER,
+        writes=taking(CleanUp, QuarantineSchema, QuarantineKeys) | HANDING_OVER,
         examples=(
             ("mass-cleanup --env production", "say how much there is, and plan all of it; changes nothing"),
             (

@@ -31,10 +31,12 @@ def number(option: str, text: str, *, most: int = 1_000_000) -> int | None:
 def choice(option: str, text: str, allowed: tuple[str, ...]) -> str:
     """Return what was chosen. Raises ArrakisError for what is not among the allowed."""
     from sandbox.errors import ArrakisError
+    from sandbox.text import near
 
     if text not in allowed:
+        meant = near(text, allowed) or allowed[0]
         raise ArrakisError(
-            f"{option} takes {' or '.join(allowed)}, not {text!r}", hint=f"say {option} {allowed[0]}"
+            f"{option} takes {' or '.join(allowed)}, not {text!r}", hint=f"say {option} {meant}"
         )
     return text
 

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Overview"]
 
-_NONE = "none"  # what an audit is compared with where nothing is wanted
+_SHOWS = {"emergency-status": "emergency-resume"}  # tasks whose page is another one's
 
 
 class Overview(Session):
     """One call of such a task."""
+
+    interrupted = "interrupted: nothing was changed"
 
     def audit(self, *, only: str, since: str, fail_on: str) -> None:
         """Look at everything, compare it with an earlier audit, print it, and keep it."""
@@ -32,25 +34,27 @@ class Overview(Session):
             from runbooks.audit import text
             from runbooks.audit.changes import changes
             from runbooks.audit.sections import SECTIONS
-            from runbooks.audit.shelf import Shelf
+            from runbooks.audit.shelf import NONE, Shelf
             from runbooks.audit.summary import document
             from runbooks.engine.model import Severity
 
             names = choices("--only", only, tuple(SECTIONS))
             failing = Severity(choice("--fail-on", fail_on, ("warning", "critical")))
-            environment = self._resolved()
-            shelf = Shelf(environment.state / "audits")
-            earlier = None if since == _NONE else shelf.earlier(since, names)
-            audit = self._audited(names, failing)
+            environment, at = self._resolved(), datetime.now(UTC)
+            named = f"audit-{at:%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+            shelf = Shelf(environment.state / "audits", note)
+            earlier = None if since == NONE else shelf.earlier(since, names, now=named)
+            audit = self._audited(named, names, at, failing)
             now = document(audit, None)
             if earlier is not None:
                 now["changes"] = changes(earlier, now)
             told = text.text(audit, now["changes"], colour=not self.json and colour(), width=width())
-            self.show(told, lambda _: now)
-            try:
-                note(f"report: {shelf.keep(now)}")
+            try:  # before it is printed: who reads it may go away
+                kept = f"report: {shelf.keep(now)}"
             except OSError as error:
-                note(f"the audit cannot be kept in {environment.state}: {error.strerror}")
+                kept = f"the audit cannot be kept in {environment.state}: {error.strerror}"
+            self.show(told, lambda _: now)
+            note(kept)
             return int(audit.exit)
 
         self.run(work)
@@ -93,11 +97,11 @@ class Overview(Session):
 
         def work() -> int:
             from runbooks.catalogue import RUNBOOKS, called_for
-            from runbooks.program import near
             from runbooks.reports.pages import explained
             from sandbox.errors import ArrakisError
+            from sandbox.text import near
 
-            runbook = RUNBOOKS.get(name) or called_for(name)
+            runbook = RUNBOOKS.get(_SHOWS.get(name, name)) or called_for(name)
             if runbook is None:
                 meant = near(name, RUNBOOKS)
                 hint = f"did you mean {meant}?" if meant else f"there are {', '.join(RUNBOOKS)}"
@@ -113,13 +117,18 @@ class Overview(Session):
         def work() -> int:
             from runbooks.catalogue import RUNBOOKS
             from runbooks.engine.environment import command
-            from runbooks.reports import handbook
+            from runbooks.reports import granting, handbook
 
-            wanted = handbook.made(RUNBOOKS.values(), usage_of)
+            known = RUNBOOKS.values()
+            wanted = {
+                handbook.FOLDER: handbook.made(known, usage_of),
+                granting.FOLDER: granting.made(known),
+            }
             if not check:
-                print("\n".join(handbook.write(wanted) or ["all pages are as they should be"]))
+                done = [line for folder, files in wanted.items() for line in handbook.write(files, folder)]
+                print("\n".join(done or ["all pages are as they should be"]))
                 return 0
-            found = handbook.differing(wanted)
+            found = [line for folder, files in wanted.items() for line in handbook.differing(files, folder)]
             print(
                 "\n".join(
                     [*found, f"  next: {command()} docs"] if found else ["all pages are as they should be"]
@@ -129,23 +138,23 @@ class Overview(Session):
 
         self.run(work)
 
-    def _audited(self, names: "tuple[str, ...]", failing: "Severity") -> "Audit":
+    def _audited(self, named: str, names: "tuple[str, ...]", at: datetime, failing: "Severity") -> "Audit":
         from runbooks.audit import text
         from runbooks.audit.sections import look
         from runbooks.audit.summary import Audit
         from runbooks.engine.lease import actor
 
         assert self.environment is not None  # it was resolved
-        now, began = datetime.now(UTC), time.monotonic()
+        began = time.monotonic()
 
         def tell(section: "Section") -> None:
-            note(text.ended(section))
+            note(text.progress(section))
 
-        sections = look(self.environment, names, now=now, timeout=self.seconds(), tell=tell)
+        sections = look(self.environment, names, now=at, timeout=self.seconds(), tell=tell)
         return Audit(
-            id=f"audit-{now:%Y%m%d-%H%M%S}-{os.urandom(2).hex()}",
+            id=named,
             environment=self.environment,
-            at=now,
+            at=at,
             by=actor(),
             seconds=time.monotonic() - began,
             sections=sections,

@@ -7,10 +7,9 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
-from difflib import get_close_matches
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from itertools import pairwise
 
 from invoke import __version__
@@ -19,25 +18,30 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.context import ParserContext
 from invoke.program import Program
 
-__all__ = ["near", "program"]
+from sandbox.text import near
+
+__all__ = ["program"]
 
 _STRANGE = re.compile(r"No idea what '(?P<word>.*)' is!", re.DOTALL)
-_NEAR = 0.7  # of its letters, in order, that a word shares with what was meant
 _HELP = ("--help", "-h")
 _SCRIPTS = {  # invoke's scripts call `inv`; ours call what is being completed, wherever that is
     "bash": (
-        ("`inv --complete -- ${COMP_WORDS[*]}`", '`"${COMP_WORDS[0]}" --complete -- inv ${COMP_WORDS[*]:1}`'),
+        (
+            "`inv --complete -- ${COMP_WORDS[*]}`",
+            '`"${COMP_WORDS[0]}" --complete -- inv "${COMP_WORDS[@]:1}"`',
+        ),
     ),
     "zsh": (
         (
             "$(inv ${=collection_arg} --complete -- ${words})",
-            "$(${words[1]} ${=collection_arg} --complete -- inv ${words[2,-1]})",
+            '$(${words[1]} ${=collection_arg} --complete -- inv "${(@)words[2,-1]}")',
         ),
     ),
     "fish": (
         (
             "    inv --complete -- (commandline --tokenize)",
-            "    set -l words (commandline --tokenize)\n    $words[1] --complete -- inv $words[2..-1]",
+            "    set -l words (commandline -opc) (commandline -ct | string collect --allow-empty)\n"
+            "    $words[1] --complete -- inv $words[2..-1]",
         ),
         ("complete --command inv ", "complete --command inv --command invoke "),
     ),
@@ -49,12 +53,20 @@ class _Toolkit(Program):
 
     def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
         """Do what was typed; whoever stops reading, such as `head`, ends it quietly."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(
+                    errors="backslashreplace"
+                )  # a terminal that lacks a letter gets the answer
         try:
             super().run(argv, exit)
-            sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
             sys.exit(1)
+        finally:
+            try:
+                sys.stdout.flush()
+            except OSError:  # it was told, if anybody can be told; what is left is flushed at the exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def parse_core_args(self) -> None:
         """Parse what stands before the first task, and answer --print-completion-script."""
@@ -80,7 +92,7 @@ class _Toolkit(Program):
     def parse_cleanup(self) -> None:
         """Answer --help, --list and --complete."""
         if self.args.complete.value:
-            self._complete_value()
+            self._complete()
         asked = self.args.help.value
         if isinstance(asked, str) and asked not in self.parser.contexts:
             raise ParseError(self._explained(ParseError(f"No idea what '{asked}' is!")))
@@ -127,12 +139,17 @@ class _Toolkit(Program):
     def _help(self, context: ParserContext) -> str:
         return f"{self.binary} {context.name} --help" if context.name else f"{self.binary} --help"
 
-    def _complete_value(self) -> None:
+    def _complete(self) -> None:
         """Complete what an option takes, where that is a closed set; everything else is invoke's to complete."""
         from runbooks.usage import values
 
-        words = shlex.split(self.core.remainder)
-        for word in words[-1:-3:-1]:
+        typed = self.core.remainder
+        try:
+            words = shlex.split(typed)
+        except ValueError:  # a quote that is still open: there is nothing to complete
+            raise Exit from None
+        partial = 1 if typed.endswith(" ") else 2
+        for word in words[: -partial - 1 : -1]:
             if found := values(word):
                 print("\n".join(found))
                 raise Exit
@@ -148,17 +165,6 @@ def _script(shell: str, names: Sequence[str]) -> str:
             raise Exit(f"this version of invoke completes {shell} in a way that is not known here", 1)
         text = text.replace(stock, ours)
     return text
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """Return what of the known is most like a word, in whatever case and with whatever dashes it was typed; "" if nothing is."""
-    plain = {_plain(each): each for each in known}
-    [*found] = get_close_matches(_plain(word), plain, n=1, cutoff=_NEAR)
-    return plain[found[0]] if found else ""
-
-
-def _plain(word: str) -> str:
-    return word.lower().replace("_", "-").strip("-")
 
 
 def _task(word: str, tasks: Sequence[str]) -> str:

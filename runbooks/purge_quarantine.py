@@ -17,9 +17,9 @@ from runbooks.engine.page import Look, Page, Threshold
 from runbooks.engine.systems import Readers
 from runbooks.findings import unknown
 from runbooks.quarantined import GRACE, SEE_KEYS, SEE_SCHEMAS, Quarantine, parked_keys, parked_schemas
-from runbooks.remedies import remedies
+from runbooks.remedies import DeleteKeys, DropSchema, remedies, taking
 from sandbox.facts import Known, Unknown, insist
-from sandbox.text import counted, lasting
+from sandbox.text import counted, lasting, moment
 
 __all__ = ["RUNBOOK", "diagnose", "existing", "gather", "propose"]
 
@@ -65,7 +65,7 @@ def _finding(seen: Quarantine, resource: Resource, what: str, since: datetime) -
     over = seen.now - since > GRACE
     hours = (seen.now - since).total_seconds() / 3600
     summary = f"{what} in quarantine for {hours:.1f} h" + (
-        "" if over else f", kept until {since + GRACE:%m-%d %H:%M} UTC"
+        "" if over else f", kept until {moment(since + GRACE)}"
     )
     severity = Severity.WARNING if over else Severity.OK
     source = SEE_SCHEMAS if resource.kind == "schema" else SEE_KEYS
@@ -83,7 +83,7 @@ RUNBOOK = Runbook(
     page=Page(
         text=__doc__,
         reads=rights.SANDBOXES | rights.KEYS,
-        writes=rights.APPLYING | rights.DROPPING,
+        writes=taking(DropSchema, DeleteKeys),
         examples=(
             (
                 "purge-quarantine --env production",

@@ -12,6 +12,7 @@ from sandbox.facts import gather as gather_facts
 from sandbox.keyspace import Parked, Survey
 from sandbox.model import Schema
 from sandbox.naming import read_quarantined_schema, read_stamp, token_of_schema
+from sandbox.text import moment
 
 __all__ = [
     "GRACE",
@@ -120,6 +121,6 @@ def _action(verb: str, resource: Resource, before: Mapping[str, object], since: 
         resource=resource,
         before=before,
         after={},
-        reason=f"in quarantine since {since:%Y-%m-%d %H:%M} UTC",
+        reason=f"in quarantine since {moment(since)}",
         reversibility=Reversibility.IRREVERSIBLE,
     )

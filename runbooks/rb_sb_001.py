@@ -29,12 +29,12 @@ from runbooks.overdue import evidence as overdue
 from runbooks.overdue.cleaning import existing
 from runbooks.overdue.evidence import GRACE, Database, Evidence
 from runbooks.overdue.verdicts import confirmed_causes, job_findings, log_findings, server_findings
-from runbooks.remedies import remedies
+from runbooks.remedies import CleanUp, DropBlocker, EnableRule, RunTask, remedies, taking
 from sandbox.facts import Known
 from sandbox.limits import Limits
 from sandbox.metrics import ALARMS
 from sandbox.model import Sandbox
-from sandbox.text import counted, lasting
+from sandbox.text import counted, lasting, moment
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "gather", "outlook", "propose"]
 
@@ -327,7 +327,7 @@ def _escalation(database: Database, evidence: Evidence) -> list[Finding]:
         return [Finding(check="escalation", severity=Severity.WARNING, summary=summary, source=_SEE_COUNT)]
     if when is not None and when < SOON:
         at = database.now + when
-        summary = f"it passes {most:g} again at about {at:%H:%M} UTC: escalate to {whom} if it still rises an hour before"
+        summary = f"it passes {most:g} again at about {moment(at)}: escalate to {whom} if it still rises an hour before"
         return [Finding(check="escalation", severity=Severity.WARNING, summary=summary, source=_SEE_COUNT)]
     return []
 
@@ -345,7 +345,7 @@ RUNBOOK = Runbook(
     page=Page(
         text=__doc__,
         reads=rights.OVERDUE,
-        writes=rights.APPLYING | rights.CLEANING | rights.SCHEDULING,
+        writes=taking(CleanUp, DropBlocker, EnableRule, RunTask),
         examples=(
             (
                 "rb-sb-001 --env production",

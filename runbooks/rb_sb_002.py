@@ -28,10 +28,11 @@ from runbooks.overdue import evidence as overdue
 from runbooks.overdue.cleaning import existing
 from runbooks.overdue.evidence import Behind, Database, Evidence
 from runbooks.overdue.verdicts import confirmed_causes, job_findings, log_findings, server_findings
-from runbooks.remedies import remedies
+from runbooks.remedies import CleanUp, DropBlocker, EnableRule, RunTask, remedies, taking
 from sandbox.facts import Known
 from sandbox.metrics import ALARMS
 from sandbox.model import Status
+from sandbox.text import moment
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "gather", "propose"]
 
@@ -81,7 +82,7 @@ def _failed(each: Behind, database: Database, evidence: Evidence) -> Finding:
     step, why = _step(each, evidence)
     details = [f"the log says: {said}" for said in logged]
     if each.last:
-        details.append(f"audit: {each.last.event} by {each.last.actor}, {each.last.at:%m-%d %H:%M} UTC")
+        details.append(f"audit: {each.last.event} by {each.last.actor}, {moment(each.last.at)}")
     return Finding(
         check="failed",
         severity=Severity.WARNING,
@@ -136,7 +137,7 @@ RUNBOOK = Runbook(
     page=Page(
         text=__doc__,
         reads=rights.OVERDUE,
-        writes=rights.APPLYING | rights.CLEANING | rights.SCHEDULING,
+        writes=taking(CleanUp, DropBlocker, EnableRule, RunTask),
         examples=(
             (
                 "rb-sb-002 --env production",

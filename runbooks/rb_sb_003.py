@@ -31,13 +31,13 @@ from runbooks.orphaned.evidence import (
 )
 from runbooks.orphaned.proposals import propose
 from runbooks.quarantined import GRACE
-from runbooks.remedies import remedies
+from runbooks.remedies import DeleteKeys, DropSchema, QuarantineKeys, QuarantineSchema, remedies, taking
 from sandbox.cleanup import STUCK_AFTER
 from sandbox.facts import Known, Unknown
 from sandbox.metrics import ALARMS
-from sandbox.model import Schema, Status
+from sandbox.model import Sandbox, Schema, Status
 from sandbox.orphans import Placement, Standing
-from sandbox.text import lasting
+from sandbox.text import lasting, moment
 from sandbox.usage import RECENT
 
 __all__ = ["RUNBOOK", "diagnose"]
@@ -148,7 +148,7 @@ def _stuck(facts: Facts, orphans: Orphans) -> list[Finding]:
             held = [
                 where.name for _, where in (*orphans.schemas, *orphans.families) if row in where.sandboxes
             ]
-            summary = f"sandbox {row.name} is stuck in {row.status} since {since:%Y-%m-%d %H:%M} UTC"
+            summary = f"sandbox {row.name} is stuck in {row.status} since {moment(since)}"
             found.append(
                 Finding(
                     check="stuck",
@@ -163,10 +163,12 @@ def _stuck(facts: Facts, orphans: Orphans) -> list[Finding]:
 
 
 def _was(where: Placement) -> str | None:
-    return (
-        ", ".join(f"{row.name} of {row.owner}, destroyed {row.destroyed_at}" for row in where.sandboxes)
-        or None
-    )
+    return ", ".join(_gone(row) for row in where.sandboxes) or None
+
+
+def _gone(row: Sandbox) -> str:
+    when = f" {moment(row.destroyed_at)}" if row.destroyed_at else ""
+    return f"{row.name} of {row.owner}, destroyed{when}"
 
 
 RUNBOOK = Runbook(
@@ -187,7 +189,7 @@ RUNBOOK = Runbook(
         | rights.KEY_SIZES
         | rights.LISTENERS
         | rights.ALARM,
-        writes=rights.APPLYING | rights.QUARANTINING | rights.DROPPING,
+        writes=taking(QuarantineSchema, QuarantineKeys, DropSchema, DeleteKeys),
         examples=(
             (
                 "rb-sb-003 --env production",

@@ -27,7 +27,16 @@ from runbooks.engine.model import Action, Finding, Resource, Reversibility, Runb
 from runbooks.engine.page import Page
 from runbooks.engine.work import Result
 from runbooks.findings import alarm_finding, left_alone
-from runbooks.remedies import remedies
+from runbooks.remedies import (
+    CorrectStream,
+    CreateConsumer,
+    CreateStream,
+    DeleteRoute,
+    PublishCanary,
+    RestartService,
+    remedies,
+    taking,
+)
 from runbooks.remedies.routing import CANARY, canary
 from runbooks.routing import complaints, losses, page
 from runbooks.routing.evidence import ALARM, Evidence, gather
@@ -321,7 +330,9 @@ RUNBOOK = Runbook(
         | rights.TASKS
         | rights.LOGS
         | rights.CACHE,
-        writes=rights.APPLYING | rights.ROUTING | rights.RESTARTING,
+        writes=taking(
+            DeleteRoute, CreateStream, CorrectStream, CreateConsumer, PublishCanary, RestartService
+        ),
         examples=(
             (
                 "rb-sb-004 --env production",

@@ -31,13 +31,23 @@ from runbooks.engine.work import Result
 from runbooks.findings import alarm_finding, left_alone, reach_finding, silence_once, unknown
 from runbooks.overdue import cleaning
 from runbooks.quarantined import purge_schemas
-from runbooks.remedies import remedies
+from runbooks.remedies import (
+    CleanUp,
+    DropSchema,
+    EndSession,
+    EnlargeStorage,
+    GrantRight,
+    Migrate,
+    TryCreating,
+    remedies,
+    taking,
+)
 from runbooks.remedies.database import grant_right, migrate, try_creating
 from runbooks.remedies.sessions import Why, end_session
 from runbooks.remedies.storage import enlarge_storage, enlarged, settles_until
 from sandbox.errors import ArrakisError
 from sandbox.facts import Fact, Known, Unknown
-from sandbox.text import counted
+from sandbox.text import counted, moment
 
 __all__ = ["ALARM", "RUNBOOK", "diagnose", "existing", "gather", "outlook", "propose"]
 
@@ -275,9 +285,7 @@ def _enlarging(facts: Facts) -> Proposed:
         return [], [_alone(what, f"it is on the way to {seen.pending_gib} GiB already", resource)]
     if (until := settles_until(seen)) and until > facts.now:
         return [], [
-            _alone(
-                what, f"it was changed lately: RDS takes no other change until {until:%H:%M} UTC", resource
-            )
+            _alone(what, f"it was changed lately: RDS takes no other change until {moment(until)}", resource)
         ]
     if seen.storage_left is None:
         return [], [_alone(what, "cannot tell how much of it is left", resource)]
@@ -338,12 +346,7 @@ RUNBOOK = Runbook(
     page=Page(
         text=__doc__,
         reads=rights.OVERDUE | rights.SERVER | rights.KEYS,
-        writes=rights.APPLYING
-        | rights.SIGNALLING
-        | rights.GRANTING
-        | rights.ENLARGING
-        | rights.CLEANING
-        | rights.DROPPING,
+        writes=taking(EndSession, GrantRight, Migrate, TryCreating, EnlargeStorage, CleanUp, DropSchema),
         examples=(
             ("rb-sb-005 --env production", "say what keeps schemas from being created; changes nothing"),
             (

@@ -22,7 +22,7 @@ from runbooks import rights
 from runbooks.engine.model import Action, Finding, Runbook, Severity
 from runbooks.engine.page import Page, Threshold
 from runbooks.findings import left_alone, unknown
-from runbooks.remedies import remedies
+from runbooks.remedies import AnalyzeTable, CancelQuery, CreateIndex, EndSession, remedies, taking
 from runbooks.remedies.indexes import analyze_table, create_index
 from runbooks.remedies.sessions import IDLE_LIMIT, Why, cancel_query, end_session
 from runbooks.slowness import page
@@ -31,6 +31,7 @@ from runbooks.slowness.evidence import Barrier, Evidence, barriers, gather, lack
 from runbooks.slowness.hindrances import causes, holder
 from runbooks.slowness.measured import database_findings
 from sandbox.facts import Known, Unknown
+from sandbox.text import moment
 
 __all__ = ["RUNBOOK", "diagnose", "existing", "gather", "outlook", "propose"]
 
@@ -128,7 +129,7 @@ def _against_work(session: Session, *, reason: str, evidence: Evidence) -> Actio
         unsure = f"{reason}; whether it was cancelled before cannot be told: {evidence.unheeded.reason}"
         return cancel_query(session, reason=unsure, why=Why.BLOCKING)
     if found := next((each for each in evidence.unheeded.value if each.is_of(session)), None):
-        told = f"{reason}; run {found.run} cancelled its statement at {found.told_at:%H:%M:%S} UTC, and it runs on"
+        told = f"{reason}; run {found.run} cancelled its statement at {moment(found.told_at)}, and it runs on"
         return end_session(session, reason=told, why=Why.UNHEEDED)
     return cancel_query(
         session, reason=f"{reason}; if that does not help, run this again to end it", why=Why.BLOCKING
@@ -250,7 +251,7 @@ RUNBOOK = Runbook(
         | rights.WORKERS
         | rights.INSTANCE
         | rights.CACHE,
-        writes=rights.APPLYING | rights.INDEXING | rights.SIGNALLING,
+        writes=taking(CreateIndex, AnalyzeTable, EndSession, CancelQuery),
         examples=(
             ("rb-sb-006 --env production", "say what keeps the status command waiting; changes nothing"),
             ("rb-sb-006 --env production --sandbox my-sandbox", "time the status of this very sandbox"),

@@ -1,27 +1,28 @@
 """What a login needs to look at the things that the procedures look at, and to make the changes that they propose.
 
-Each bundle is in its system's own words, and stands for one thing that is read or one kind of change; a procedure's page joins
-those that it uses with `|`. Words of PostgreSQL are what follows GRANT: `SELECT ON public.sandboxes`, or the role of which one has
+Each bundle is in its system's own words, and stands for one thing that is read or one kind of change: a procedure's page joins
+those that it reads with `|`, and each remedy names the one that it takes. Words of PostgreSQL are what follows GRANT: `SELECT ON public.sandboxes`, or the role of which one has
 to be a member. `owner of public.sandboxes` means membership in the role that owns it, for which there is no grant; the name may
 end in a star. Of NATS only publishing is named here; whoever asks has to hear the answer as well, on `_INBOX.>`. What every login
 of AWS may, sts:GetCallerIdentity, is not named.
 """
 
+from diagnostics.privileges import ON_CLUSTERS
 from runbooks.engine.page import Rights
 
 __all__ = [
     "ALARM",
-    "APPLYING",
     "ARCHIVE",
     "ARCHIVING",
     "AUDIT_LOG",
     "CACHE",
     "CLEANING",
-    "DROPPING",
+    "CORRECTING",
+    "DELETING_KEYS",
+    "DROPPING_SCHEMAS",
     "ENLARGING",
     "GRANTING",
     "HALTING",
-    "HANDING_OVER",
     "INDEXING",
     "INSTANCE",
     "JOB",
@@ -32,16 +33,22 @@ __all__ = [
     "KEY_USE",
     "LISTENERS",
     "LOGS",
+    "MAINTAINING",
+    "MAKING_CONSUMERS",
+    "MAKING_STREAMS",
     "MAPPINGS",
     "MESSAGES",
+    "MIGRATING",
     "OVERDUE",
-    "QUARANTINING",
+    "QUARANTINING_KEYS",
+    "QUARANTINING_SCHEMAS",
     "REDIS",
     "RESTARTING",
     "ROUTES",
-    "ROUTING",
+    "RUNNING",
     "SANDBOXES",
     "SCALING",
+    "SCHEDULE",
     "SCHEDULING",
     "SERVER",
     "SERVICE",
@@ -50,13 +57,13 @@ __all__ = [
     "STOPS",
     "STREAMS",
     "TAGS",
+    "TASKS",
     "TRIMMING",
+    "TRYING_THE_WAY",
+    "UNROUTING",
     "USE",
     "WORKERS",
 ]
-
-# Where Redis is a cluster, its nodes are asked who has which keys before anything else.
-_CLUSTER = frozenset({"+cluster|info", "+cluster|nodes", "+cluster|slots", "+info"})
 
 
 def _postgres(*words: str) -> Rights:
@@ -64,22 +71,24 @@ def _postgres(*words: str) -> Rights:
 
 
 def _redis(*words: str) -> Rights:
-    return Rights(redis=frozenset(words) | _CLUSTER)
+    return Rights(redis=frozenset(words) | ON_CLUSTERS)
 
 
 def _nats(*subjects: str) -> Rights:
     return Rights(nats=frozenset(subjects))
 
 
-def _of_streams(verb: str) -> tuple[str, ...]:
-    """What is asked of JetStream about both streams and their consumers."""
-    consumers = ("SANDBOX.sandbox-consumer", "EVENTS.sandbox-event-router")
-    streams = tuple(f"$JS.API.STREAM.{verb}.{name}" for name in ("SANDBOX", "EVENTS"))
-    return streams + tuple(f"$JS.API.CONSUMER.{verb}.{name}" for name in consumers)
-
-
 def _aws(*actions: str) -> Rights:
     return Rights(aws=frozenset(actions))
+
+
+def _of_streams(verb: str) -> tuple[str, ...]:
+    return tuple(f"$JS.API.STREAM.{verb}.{name}" for name in ("SANDBOX", "EVENTS"))
+
+
+def _of_consumers(verb: str) -> tuple[str, ...]:
+    consumers = ("SANDBOX.sandbox-consumer", "EVENTS.sandbox-event-router")
+    return tuple(f"$JS.API.CONSUMER.{verb}.{name}" for name in consumers)
 
 
 # ---- looking: PostgreSQL
@@ -111,7 +120,7 @@ KEY_SIZES = _redis("+memory|usage", "%R~sandbox:*")
 ROUTES = REDIS | _redis("+scan", "+pttl")
 KEY_SERVER = _redis("+ping", "+slowlog|get", "+latency|latest")
 LISTENERS = _nats("$SYS.REQ.SERVER.PING.CONNZ", "$JS.API.CONSUMER.LIST.SANDBOX")
-STREAMS = _nats(*_of_streams("INFO"))
+STREAMS = _nats(*_of_streams("INFO"), *_of_consumers("INFO"))
 WORKERS = _nats("$JS.API.STREAM.INFO.SANDBOX", "$JS.API.CONSUMER.INFO.SANDBOX.sandbox-consumer")
 MESSAGES = _nats("$JS.API.STREAM.MSG.GET.SANDBOX", "$JS.API.STREAM.MSG.GET.EVENTS")
 
@@ -140,35 +149,6 @@ ARCHIVE = _aws("s3:ListBucket")
 OVERDUE = SANDBOXES | AUDIT_LOG | SESSIONS | REDIS | ALARM | JOB | SERVICE | LOGS | INSTANCE | CACHE
 """All that is looked at of sandboxes that are over, and of the job that should have taken them away."""
 
-# ---- changing: the engine's own part in every run
-
-APPLYING = _postgres(
-    "USAGE ON SCHEMA runbooks",
-    "SELECT ON runbooks.lease",
-    "UPDATE ON runbooks.lease",
-    "SELECT ON runbooks.journal",
-    "INSERT ON runbooks.journal",
-    "SELECT ON runbooks.used_plans",
-    "INSERT ON runbooks.used_plans",
-    "SELECT ON runbooks.stops",
-    "SELECT ON runbooks.stopped_sandboxes",
-)
-"""The lease, the plan's single use and the journal's mirror. Where the schema is missing, CREATE ON DATABASE makes it once."""
-
-HANDING_OVER = _nats(
-    "$JS.API.STREAM.INFO.RUNBOOKS",
-    "$JS.API.STREAM.CREATE.RUNBOOKS",
-    "$JS.API.STREAM.PURGE.RUNBOOKS",
-    "$JS.API.CONSUMER.LIST.RUNBOOKS",
-    "$JS.API.CONSUMER.INFO.RUNBOOKS.*",
-    "$JS.API.CONSUMER.CREATE.RUNBOOKS.*",
-    "$JS.API.CONSUMER.DELETE.RUNBOOKS.*",
-    "$JS.API.CONSUMER.MSG.NEXT.RUNBOOKS.*",
-    "$JS.ACK.RUNBOOKS.>",
-    "runbooks.work.>",
-)
-"""The work queue, for `--distributed` alone."""
-
 # ---- changing: sandboxes and what they leave
 
 CLEANING = _postgres(
@@ -179,57 +159,43 @@ CLEANING = _postgres(
     "DELETE ON public.sandbox_guild_mapping",
     "owner of sandbox_*",
 ) | _redis("+scan", "+unlink", "~sandbox:*")
+_ROWS = _postgres("UPDATE ON public.sandboxes")  # held while it is made sure that none of them owns a name
 USE = SESSIONS | KEYS | KEY_USE | LISTENERS
 """Who uses what no sandbox owns: looked at once more before any of it is touched."""
 
-QUARANTINING = (
-    USE
-    | _postgres(
-        "UPDATE ON public.sandboxes", "CREATE ON DATABASE", "owner of sandbox_*", "owner of quarantine_*"
-    )
-    | _redis("+scan", "+renamenx", "~sandbox:*", "~quarantine:*")
-)
-DROPPING = (
-    USE
-    | _postgres("UPDATE ON public.sandboxes", "owner of sandbox_*", "owner of quarantine_*")
-    | _redis("+scan", "+unlink", "~sandbox:*", "~quarantine:*")
-)
+QUARANTINING_SCHEMAS = USE | _ROWS | _postgres("CREATE ON DATABASE", "owner of sandbox_*")
+"""What is renamed keeps its owner: the same one gives it its name back."""
+
+QUARANTINING_KEYS = USE | _ROWS | _redis("+scan", "+renamenx", "~sandbox:*", "~quarantine:*")
+DROPPING_SCHEMAS = USE | _ROWS | _postgres("owner of sandbox_*", "owner of quarantine_*")
+DELETING_KEYS = USE | _ROWS | _redis("+scan", "+unlink", "~sandbox:*", "~quarantine:*")
 
 # ---- changing: the database
 
 SIGNALLING = _postgres("pg_signal_backend")
-GRANTING = _postgres("owner of the database", "owner of public.sandboxes", "CREATE ON SCHEMA public")
-"""A right that is lacking is granted by its owner; what the migration makes is made in the schema public."""
+GRANTING = _postgres("owner of the database", "owner of public.sandboxes")
+"""A right that is lacking is granted by the owner of what it is about: whether this login may is asked before it is proposed."""
 
-INDEXING = _postgres(
-    "owner of public.sandboxes",
-    "owner of public.sandbox_guild_mapping",
-    "owner of public.sandbox_audit_log",
-    "CREATE ON SCHEMA public",
+MIGRATING = _postgres("CREATE ON SCHEMA public", "owner of public.sandboxes")
+MAINTAINING = _postgres(
+    "owner of public.sandboxes", "owner of public.sandbox_guild_mapping", "owner of public.sandbox_audit_log"
 )
-TRIMMING = _postgres(
-    "INSERT ON public.sandbox_audit_log",
-    "DELETE ON public.sandbox_audit_log",
-    "owner of public.sandboxes",
-    "owner of public.sandbox_guild_mapping",
-    "owner of public.sandbox_audit_log",
-)
+INDEXING = MAINTAINING | _postgres("CREATE ON SCHEMA public")
+TRIMMING = _postgres("INSERT ON public.sandbox_audit_log", "DELETE ON public.sandbox_audit_log")
 
 # ---- changing: streams, routes, services
 
-ROUTING = _nats(
-    *_of_streams("CREATE"),
-    *_of_streams("DELETE"),
-    "$JS.API.STREAM.UPDATE.SANDBOX",
-    "$JS.API.STREAM.UPDATE.EVENTS",
-    "$JS.API.STREAM.MSG.DELETE.SANDBOX",
-    "sandbox.*.events.>",
-) | _redis("+unlink", "+set", "~sandbox:*")
+UNROUTING = _redis("+unlink", "+set", "~sandbox:*")
+MAKING_STREAMS = _nats(*_of_streams("CREATE"), *_of_streams("DELETE"))
+MAKING_CONSUMERS = _nats(*_of_consumers("CREATE"), *_of_consumers("DELETE"))
+CORRECTING = _nats(*_of_streams("UPDATE"))
+TRYING_THE_WAY = _nats("sandbox.*.events.>", "$JS.API.STREAM.MSG.DELETE.SANDBOX")
+"""An event of nobody's that is followed to the workers, and taken away again where it was left."""
+
 RESTARTING = _aws("ecs:UpdateService")
-SCHEDULING = _aws(
-    "events:EnableRule", "events:DisableRule", "ecs:DescribeTaskDefinition", "ecs:RunTask", "iam:PassRole"
-)
-"""The clean-up's schedule enabled again, and with `--via ecs` its task run, which is handed its roles."""
+SCHEDULING = _aws("events:EnableRule", "events:DisableRule")
+RUNNING = _aws("ecs:DescribeTaskDefinition", "ecs:RunTask", "iam:PassRole")
+"""For `--via ecs` alone: the clean-up's own task run, which is handed its roles."""
 
 ENLARGING = _aws("rds:ModifyDBInstance")
 HALTING = (

@@ -12,11 +12,23 @@ if TYPE_CHECKING:
     from runbooks.engine.environment import Environment
     from runbooks.engine.model import Plan
 
-__all__ = ["asking", "calmly", "colour", "note", "width"]
+__all__ = ["INTERRUPTED", "asking", "calmly", "colour", "note", "width"]
 
 
-def calmly(work: Callable[[], int | None], *, failed: Callable[[Any], None] = lambda _: None) -> None:
-    """Do it and exit; whatever goes wrong is one line and a next step. The traceback goes to a debug log."""
+INTERRUPTED = "interrupted. `history` names the run, if one was begun; `resume --run` takes it up"
+"""What is said after Ctrl-C by whoever may have changed something."""
+
+
+def calmly(
+    work: Callable[[], int | None],
+    *,
+    failed: Callable[[Any], None] = lambda _: None,
+    interrupted: str = INTERRUPTED,
+) -> None:
+    """Do it and exit; whatever goes wrong is one line and a next step. The traceback goes to a debug log.
+
+    Raises BrokenPipeError where nobody reads the answer any more.
+    """
     from runbooks.reports.document import exit_of
     from sandbox.errors import ArrakisError
     from sandbox.text import clean
@@ -24,9 +36,9 @@ def calmly(work: Callable[[], int | None], *, failed: Callable[[Any], None] = la
     try:
         code = work()
     except KeyboardInterrupt:
-        raise Stop(
-            "interrupted. `history` names the run, if one was begun; `resume --run` takes it up", 1
-        ) from None
+        raise Stop(interrupted, 1) from None
+    except BrokenPipeError:
+        raise
     except Exception as error:
         known = error if isinstance(error, ArrakisError) else _surprise(error)
         failed(known)
@@ -40,12 +52,13 @@ def _surprise(error: Exception) -> Any:
     """A fault of ours: keep the traceback for whoever mends it, and say where it is."""
     from runbooks.engine.environment import state_folder
     from sandbox.errors import ArrakisError
+    from sandbox.secrets import concealed
 
     log = state_folder(os.environ) / "debug.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
-            traceback.print_exception(error, file=file)
+            file.write(concealed("".join(traceback.format_exception(error))))
     except OSError:
         return ArrakisError(f"{type(error).__name__}, and {log} cannot be written")
     return ArrakisError(
@@ -86,7 +99,8 @@ def asking(yes: bool) -> "Callable[[Environment, Plan, str], None]":
 
 def note(text: str) -> None:
     """Print a line for the operator on stderr, so that stdout holds the answer alone."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # at once: several threads have something to say
+    sys.stderr.flush()
 
 
 def width() -> int:

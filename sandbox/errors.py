@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from sandbox.secrets import concealed
+
 __all__ = [
     "ArrakisError",
     "Blocked",
@@ -22,8 +24,8 @@ class ArrakisError(Exception):
     """Any error meant to be read by a person. `str()` is one line; `hint` is the next step."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(" ".join(message.split()))
-        self.hint = hint
+        super().__init__(" ".join(concealed(message).split()))
+        self.hint = concealed(hint)
 
 
 class Unreachable(ArrakisError):

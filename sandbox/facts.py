@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sandbox.errors import ArrakisError, Denied, Missing
+from sandbox.secrets import concealed
 from sandbox.text import brief
 
 __all__ = ["Fact", "Known", "Unknown", "gather", "insist"]
@@ -53,7 +54,8 @@ def gather(probes: Mapping[str, Callable[[], Any]], *, deadline: float) -> dict[
         except ArrakisError as error:
             facts[name] = Unknown(str(error), error.hint, error)
         except Exception as error:  # a probe's own fault must not hide what the others found
-            facts[name] = Unknown(f"the {name} probe failed: {type(error).__name__}: {error}", "", error)
+            why = concealed(f"{type(error).__name__}: {error}")
+            facts[name] = Unknown(f"the {name} probe failed: {why}", "", error)
 
     threads = [threading.Thread(target=run, args=item, daemon=True, name=item[0]) for item in probes.items()]
     for thread in threads:

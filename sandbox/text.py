@@ -1,8 +1,11 @@
 """Text for a terminal: what others wrote made fit for it, and numbers as a person says them. Pure."""
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from functools import lru_cache
 
-__all__ = ["brief", "clean", "counted", "lasting", "size"]
+__all__ = ["brief", "clean", "counted", "lasting", "moment", "near", "period", "size"]
 
 _UNITS = (
     ("day", timedelta(days=1)),
@@ -11,6 +14,7 @@ _UNITS = (
     ("second", timedelta(seconds=1)),
 )
 _MANY_HOURS = timedelta(hours=72)  # more than these are told in days
+_NEAR = 0.7  # of its letters, in order, that a word shares with what was meant
 
 
 def brief(number: float) -> str:
@@ -33,9 +37,15 @@ def lasting(duration: timedelta) -> str:
 
 def clean(value: object) -> str:
     """Return text that cannot move the cursor, break a line, hide or turn what follows: such characters are spelt out."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value)
-    )
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(map(_spelt, text))
+
+
+@lru_cache(maxsize=1_000)
+def _spelt(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 def size(count: float) -> str:
@@ -45,3 +55,27 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} TB"
+
+
+def moment(at: datetime, *, exact: bool = False) -> str:
+    """Return a moment as texts have it, in UTC to the minute: 2026-11-26T18:05Z; `exact`: to the second.
+
+    Nobody reads it so: whatever shows a text to a person shows the moments in it by that person's clock.
+    """
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M{':%S' if exact else ''}Z}"
+
+
+def period(begin: datetime, end: datetime) -> str:
+    """Return from when until when as texts have it, as moment() does: 2026-11-26T17:05Z/2026-11-26T18:05Z; once if it is one minute."""
+    return "/".join(dict.fromkeys((moment(begin), moment(end))))
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return what of the known is most like a word, in whatever case and with whatever dashes it was typed; "" if nothing is."""
+    plain = {_plain(each): each for each in known}
+    found = get_close_matches(_plain(word), plain, n=1, cutoff=_NEAR)
+    return plain[found[0]] if found else ""
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "-").strip("-")

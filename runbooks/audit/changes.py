@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from runbooks.engine.model import LEFT_ALONE
+
 __all__ = ["KINDS", "changes"]
 
 KINDS = ("new", "worse", "better", "gone", "untold")
@@ -13,6 +15,12 @@ KINDS = ("new", "worse", "better", "gone", "untold")
 
 _RANKS = {"ok": 0, "warning": 1, "critical": 2}
 _UNKNOWN, _WELL = "unknown", "ok"
+_SEVERAL = {
+    "cause",
+    LEFT_ALONE,
+    "log",
+    "log error",
+}  # checks of many things: another one may come in the place of one that went
 _FIGURES = re.compile(r"\d+([.,:]\d+)*")
 
 _Document = Mapping[str, Any]
@@ -27,17 +35,26 @@ class _Seen:
     finding: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Blind:
+    """The procedures that could not tell everything, then and now."""
+
+    before: Set[str]
+    now: Set[str]
+
+
 def changes(before: _Document, now: _Document) -> dict[str, Any]:
     """Return what has changed, a list for each of KINDS, and since which audit.
 
     Two findings are about the same if their check and resource are; without a resource, if their words are, but for the figures in
-    them, or if each audit has only one such check. Only what both audits looked at is compared. What was wrong and is not found any
-    more is gone only where its procedures could tell everything.
+    them, or if each audit has only one such check, and that check is about one thing. Only what both audits looked at is compared.
+    What was wrong and is not found any more is gone only where its procedures can tell everything now; what is found is new only where
+    they could tell everything then.
     """
     both = _names(before) & _names(now)
     alone = _alone(before, both) & _alone(now, both)
     earlier, later = _by_subject(before, both, alone), _by_subject(now, both, alone)
-    blind = {each["name"] for each in now["procedures"] if each["counts"][_UNKNOWN]}
+    blind = _Blind(before=_blind(before), now=_blind(now))
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     for key in dict.fromkeys([*later, *earlier]):
         was, is_ = earlier.get(key), later.get(key)
@@ -46,24 +63,31 @@ def changes(before: _Document, now: _Document) -> dict[str, Any]:
     return {"since": before["audit"], "at": before["at"], **found}
 
 
-def _kind(was: _Seen | None, is_: _Seen | None, blind: Set[str]) -> str:
+def _kind(was: _Seen | None, is_: _Seen | None, blind: _Blind) -> str:
     """Return which kind of change it is; empty where it is none."""
-    before, after = was.severity if was else _WELL, is_.severity if is_ else _WELL
-    if was and is_ is None and before != _WELL:
-        return "untold" if blind & set(was.finding["procedures"]) else "gone"
-    if before == after:
-        return ""
-    if after == _UNKNOWN:
-        return "new" if before == _WELL else "untold"
-    if before in (_WELL, _UNKNOWN):
-        return "gone" if after == _WELL else "new"
+    seen = is_ or was
+    assert seen is not None  # one of them has the key
+    told_by = set(seen.finding["procedures"])
+    before = was.severity if was else _UNKNOWN if told_by & blind.before else _WELL
+    after = is_.severity if is_ else _UNKNOWN if told_by & blind.now else _WELL
+    if before == after or {before, after} == {_WELL, _UNKNOWN}:
+        # That a source answers no more, or again, is told where a finding says so, and not for all that it hides.
+        return (
+            "new" if is_ and before == _WELL != after else "gone" if was and after == _WELL != before else ""
+        )
+    if _UNKNOWN in (before, after):
+        return "untold"
+    if before == _WELL:
+        return "new"
     if after == _WELL:
         return "gone"
     return "worse" if _RANKS[after] > _RANKS[before] else "better"
 
 
 def _change(was: _Seen | None, is_: _Seen | None) -> dict[str, Any]:
-    told = is_ or was
+    told = (
+        was if is_ is None or (was and is_.severity == _WELL) else is_
+    )  # what is gone, in the words that it had
     assert told is not None  # one of them has the key
     return {
         "severity": is_.severity if is_ else None,
@@ -72,6 +96,10 @@ def _change(was: _Seen | None, is_: _Seen | None) -> dict[str, Any]:
         "summary": told.finding["summary"],
         "procedures": list(told.finding["procedures"]),
     }
+
+
+def _blind(audit: _Document) -> set[str]:
+    return {each["name"] for each in audit["procedures"] if each["counts"][_UNKNOWN]}
 
 
 def _names(audit: _Document) -> set[str]:
@@ -86,7 +114,7 @@ def _alone(audit: _Document, names: Collection[str]) -> set[str]:
     """Return the checks of which an audit has a single finding, and that without a resource."""
     counts = Counter(each["check"] for each in _concerning(audit, names))
     bare = {each["check"] for each in _concerning(audit, names) if each["resource"] is None}
-    return {check for check in bare if counts[check] == 1}
+    return {check for check in bare - _SEVERAL if counts[check] == 1}
 
 
 def _by_subject(audit: _Document, names: Collection[str], alone: Collection[str]) -> dict[_Key, _Seen]:

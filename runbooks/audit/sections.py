@@ -1,16 +1,20 @@
 """What an audit looks at, all of it side by side and shared; it holds nothing that could change anything."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import reduce
+from operator import or_
 
 from runbooks.catalogue import RUNBOOKS
+from runbooks.engine import permission
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
 from runbooks.engine.model import Action, Finding, Runbook, Severity
 from runbooks.engine.sharing import sharing
 from runbooks.engine.systems import Readers, readers
 from runbooks.findings import unknown
+from sandbox.deadline import beside
 from sandbox.facts import Fact, Known, gather
 
 __all__ = ["SECTIONS", "Section", "ended", "look"]
@@ -24,7 +28,7 @@ _STATES = {
 # Where the runbook itself would change something: the task that shows it, and what it is about.
 _TASKS = {"emergency": "emergency-status"}
 _TITLES = {"emergency": "What is stopped"}
-_GRACE = 1.5  # times its deadline that a procedure may take, as it thinks besides
+_GRACE = 1.25  # times its deadline that a procedure may take, as it thinks besides
 
 SECTIONS: Mapping[str, Runbook] = {name: RUNBOOKS[name] for name in _PAGES} | {
     name: RUNBOOKS[runbook] for name, runbook in _STATES.items()
@@ -62,15 +66,12 @@ class Section:
         return ended(self.findings, proposed=bool(self.due))
 
 
-def ended(findings: Sequence[Finding], *, proposed: bool, fail_on: Severity = Severity.WARNING) -> Exit:
-    """Return how a look ends. What is unknown is never well; `fail_on` critical lets warnings and proposals pass."""
+def ended(findings: Sequence[Finding], *, proposed: bool) -> Exit:
+    """Return how a look ends. What is unknown is never well."""
     seen = {each.severity for each in findings}
     if Severity.UNKNOWN in seen:
         return Exit.UNKNOWN
-    failing = Severity.CRITICAL in seen
-    if fail_on is Severity.WARNING:
-        failing = failing or proposed or Severity.WARNING in seen
-    return Exit.PROPOSED if failing else Exit.HEALTHY
+    return Exit.PROPOSED if proposed or seen - {Severity.OK} else Exit.HEALTHY
 
 
 def look(
@@ -83,8 +84,8 @@ def look(
 ) -> tuple[Section, ...]:
     """Look at these sections of an environment, and return them in their order. Raises ArrakisError on a malformed address.
 
-    They read side by side, each within `timeout` seconds, and what several of them ask is asked once. What measures how long
-    things take comes after, and shares nothing. Each is told of when it has ended.
+    They read side by side within `timeout` seconds, and what several of them ask is asked once. What measures how long things take
+    comes after, shares nothing, and has as long again. Each is told of when it has ended.
     """
     systems = readers(environment, tag="arrakis-runbooks:audit", timeout=timeout)
     timed = [name for name in names if SECTIONS[name].timed]
@@ -108,10 +109,21 @@ def look(
 
 def _section(name: str, read: Readers, environment: Environment, *, now: datetime, timeout: float) -> Section:
     runbook = SECTIONS[name]
+    unseen = beside(lambda: _unseen(runbook, read, environment, timeout=timeout))
     facts = runbook.gather(read, now=now, deadline=timeout, stack=environment.stack)
     findings = list(runbook.diagnose(facts))
     actions, left = runbook.propose(facts)
-    return Section(name=name, runbook=runbook, findings=(*findings, *left), actions=tuple(actions))
+    return Section(name=name, runbook=runbook, findings=(*findings, *left, *unseen()), actions=tuple(actions))
+
+
+def _unseen(runbook: Runbook, read: Readers, environment: Environment, *, timeout: float) -> list[Finding]:
+    """Say what a procedure cannot tell for want of rights; they are asked about once for all. An emergency waits for none."""
+    if runbook.urgent:
+        return []
+    reads = reduce(or_, (each.page.reads for each in SECTIONS.values()))
+    asked = replace(reads, aws=frozenset())  # which refuses each call by its name
+    held = read.ask("rights", lambda: permission.ask(environment, read, asked, timeout=timeout))
+    return permission.hidden(held, runbook.page.reads)
 
 
 def _told(name: str, fact: Fact[Section]) -> Section:

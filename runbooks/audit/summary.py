@@ -16,7 +16,7 @@ from runbooks.reports.terminal import ORDER
 from runbooks.reports.timeline import timeline
 from sandbox.text import counted
 
-__all__ = ["Audit", "Told", "document"]
+__all__ = ["Audit", "Told", "calling", "document", "words"]
 
 _NOUNS = {
     Severity.CRITICAL: ("critical finding", ""),
@@ -63,10 +63,18 @@ class Audit:
         return sum(len(section.due) for section in self.sections)
 
     @property
+    def outcome(self) -> Exit:
+        """Return what it came to: healthy, something is wrong or calls for a change, or something could not be told."""
+        return ended([told.finding for told in self.findings], proposed=bool(self.proposed))
+
+    @property
     def exit(self) -> Exit:
-        """0 healthy, 2 something is wrong or calls for a change, 3 something could not be told."""
-        findings = [told.finding for told in self.findings]
-        return ended(findings, proposed=bool(self.proposed), fail_on=self.fail_on)
+        """Return what the process ends with: the outcome or, where only what is critical is to fail, 2 for that, and 3 or 0."""
+        if self.fail_on is not Severity.CRITICAL:
+            return self.outcome
+        if any(told.finding.severity is Severity.CRITICAL for told in self.findings):
+            return Exit.PROPOSED
+        return Exit.UNKNOWN if self.outcome is Exit.UNKNOWN else Exit.HEALTHY
 
     @property
     def verdict(self) -> str:
@@ -88,7 +96,7 @@ def document(audit: Audit, changes: Mapping[str, Any] | None) -> dict[str, Any]:
         "at": audit.at.isoformat(),
         "by": audit.by,
         "seconds": round(audit.seconds, 2),
-        "outcome": WORDS[audit.exit],
+        "outcome": WORDS[audit.outcome],
         "exit": int(audit.exit),
         "verdict": audit.verdict,
         "findings": findings,

@@ -14,7 +14,7 @@ from runbooks.engine.model import Finding, Severity
 from runbooks.findings import instance_finding, span, unknown
 from runbooks.probing import Answer, by_lock_table, part
 from sandbox.facts import Fact, Known, Unknown
-from sandbox.text import counted
+from sandbox.text import counted, moment
 
 __all__ = ["MANY_RELATIONS", "MUCH_WAL", "SOON", "room_findings"]
 
@@ -181,7 +181,7 @@ def _dead(seen: tuple[storage.DeadRows, ...]) -> tuple[Severity, str, list[str]]
         return Severity.OK, "no sandbox's table has dead rows", []
     details = [
         f"{each.name}: {each.dead} dead, {each.live} live, "
-        + (f"vacuumed {each.vacuumed_at:%Y-%m-%d %H:%M} UTC" if each.vacuumed_at else "never vacuumed")
+        + (f"vacuumed {moment(each.vacuumed_at)}" if each.vacuumed_at else "never vacuumed")
         for each in seen
     ]
     return Severity.OK, f"most dead rows: {seen[0].dead} in {seen[0].name}", details
@@ -211,7 +211,7 @@ def _holders(seen: tuple[storage.Holder, ...]) -> tuple[Severity, str, list[str]
         return Severity.OK, "nothing keeps VACUUM from removing dead rows", []
     details = [
         f"{each.kind} {each.name}: {each.age} transactions"
-        + (f", since {each.since:%m-%d %H:%M} UTC" if each.since else "")
+        + (f", since {moment(each.since)}" if each.since else "")
         for each in seen
     ]
     what = f"VACUUM removes nothing newer than {seen[0].age} transactions: {seen[0].kind} {seen[0].name} holds it back"

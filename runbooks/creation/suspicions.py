@@ -15,6 +15,7 @@ from runbooks.creation.evidence import Facts
 from runbooks.engine.model import Phase, Severity
 from runbooks.probing import Answer, Probed, part, unseen
 from sandbox.facts import Known, Unknown
+from sandbox.text import moment
 
 __all__ = ["judged", "met", "unsettled"]
 
@@ -38,7 +39,7 @@ def judged(group: ErrorGroup, facts: Facts) -> tuple[Severity, str]:
     if answer is Answer.RULED_OUT and not step_only:
         return Severity.OK, f"ruled out now: {why}"
     if isinstance(facts.created, Known) and facts.created.value and facts.created.value > group.last:
-        return Severity.OK, f"a sandbox was created since, at {facts.created.value:%H:%M} UTC"
+        return Severity.OK, f"a sandbox was created since, at {moment(facts.created.value)}"
     return Severity.WARNING, f"cannot tell whether it still holds: {why}"
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from diagnostics.privileges import Held
 from runbooks.engine.environment import Environment
 from runbooks.engine.model import Finding, Resource, Severity
 from sandbox.errors import ArrakisError
@@ -14,7 +15,6 @@ from sandbox.text import counted
 
 __all__ = [
     "Clock",
-    "Held",
     "Needs",
     "Subject",
     "Takes",
@@ -70,10 +70,6 @@ class Subject:
     region: str | None
     deadline: float
     now: Callable[[], datetime]
-
-
-Held = Mapping[str, bool | None]
-"""Rights by their word, and whether they are held; None where that cannot be told. What they are about may be missing: no word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

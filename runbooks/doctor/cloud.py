@@ -5,12 +5,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runbooks.doctor.asking import Place, Question, principal, questions, simulations
+from diagnostics.policies import Question, place_of, principal, questions, simulate, simulations
+from diagnostics.privileges import Held
 from runbooks.doctor.checks import (
     Clock,
-    Held,
     Needs,
     Subject,
     Takes,
@@ -93,11 +94,11 @@ def read_cloud(subject: Subject, region: str, needs: Needs) -> Cloud:
     before = subject.now()
     told = aws.read("sts", "get_caller_identity")
     after, account, arn = subject.now(), str(told["Account"]), str(told["Arn"])
-    place = Place(partition=arn.split(":")[1], region=region, account=account)
+    place = place_of(arn, region)
     stack, answers = subject.environment.stack, _Answers()
     looks, policies = questions(stack, place, now=after), simulations(stack, place, needs.more)
     probes = {name: _asking(aws, calls) for name, calls in looks.items()} | {
-        target: _simulating(aws, arn, target, actions) for target, actions in policies.items()
+        target: partial(simulate, aws, arn, target, actions) for target, actions in policies.items()
     }
     for name, fact in gather(probes, deadline=max(0.1, end - time.monotonic())).items():
         if name in policies:
@@ -198,21 +199,6 @@ def _asking(aws: AwsReader, asked: list[Question]) -> Callable[[], Any]:
                 aws.read(each.service, each.operation, **each.params)
             except Missing:  # it may be asked for
                 continue
-
-    return ask
-
-
-def _simulating(aws: AwsReader, arn: str, target: str, actions: list[str]) -> Callable[[], Any]:
-    def ask() -> dict[str, bool]:
-        found = aws.read(
-            "iam",
-            "simulate_principal_policy",
-            PolicySourceArn=principal(arn),
-            ActionNames=actions,
-            ResourceArns=[target],
-        )
-        results: list[Mapping[str, Any]] = found["EvaluationResults"]
-        return {each["EvalActionName"]: each["EvalDecision"] == "allowed" for each in results}
 
     return ask
 

@@ -1,10 +1,11 @@
 """PostgreSQL as it is reached from here: version, clock, control tables, what this role may do; and a pooler before it."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from diagnostics.privileges import OWNER, in_postgres
 from diagnostics.reach import SEE_POSTGRES
 from runbooks.doctor.checks import (
     Clock,
@@ -35,7 +36,6 @@ _OURS = (
     "runbooks.stopped_sandboxes",
 )
 _TAG = "arrakis-runbooks:doctor"
-_OWNER = "owner of "
 _CREATING = "CREATE ON DATABASE"
 
 
@@ -47,12 +47,6 @@ class _Server:
     role: str
     read_only: bool
     missing: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Right:
-    word: str
-    held: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +73,7 @@ def read_database(subject: Subject, needs: Needs) -> Database:
         before = subject.now()
         seen = snapshot.rows("read/doctor/server", _Server, tables=[*_CONTROL, *_OURS])[0]
         after, seconds = subject.now(), time.monotonic() - began
-        found = snapshot.rows("read/doctor/rights", _Right, **_asked([*needs.words, _CREATING]))
+        found = in_postgres(snapshot, [*needs.words, _CREATING])
     return Database(
         host=sql.host,
         seconds=seconds,
@@ -118,7 +112,7 @@ def findings(fact: Fact[Database], pooler: Fact[str | None], needs: Needs) -> It
     if seen.read_only:
         told = "it takes no writes: a replica, or set to be read only"
         yield wrong(POSTGRES, "writes", told, fix="name the primary in DATABASE_URL", takes=Takes.CHANGING)
-    fix = {word: f"GRANT {word} TO {seen.role};" for word in seen.held if not word.startswith(_OWNER)}
+    fix = {word: f"GRANT {word} TO {seen.role};" for word in seen.held if not word.startswith(OWNER)}
     yield from rights(POSTGRES, needs, seen.held, fix=fix)
 
 
@@ -139,21 +133,3 @@ def _tables(seen: Database) -> Finding:
         return wrong(POSTGRES, "tables", told, fix=fix, takes=Takes.CHANGING)
     made = "; the first run makes the schema runbooks" if seen.missing else ", and the schema runbooks is"
     return well(POSTGRES, "tables", f"the control tables are there{made}")
-
-
-def _asked(words: Collection[str]) -> dict[str, list[str]]:
-    """Return what a right's words mean, as the statement asks it."""
-    read = [(word, *_meaning(word)) for word in dict.fromkeys(words)]
-    return dict(
-        zip(("words", "kinds", "names", "privileges"), map(list, zip(*read, strict=True)), strict=True)
-    )
-
-
-def _meaning(word: str) -> tuple[str, str, str]:
-    if word.startswith(_OWNER):
-        return "owner", word.removeprefix(_OWNER), ""
-    privilege, on, name = word.partition(" ON ")
-    if not on:
-        return "role", word, ""
-    kind, _, rest = name.partition(" ")
-    return (kind.lower(), rest, privilege) if kind in ("SCHEMA", "DATABASE") else ("table", name, privilege)

@@ -3,23 +3,17 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from diagnostics.privileges import Held, in_nats
 from diagnostics.reach import SEE_NATS
-from runbooks.doctor.checks import Held, Needs, Subject, Takes, rights, unreached, version, well, wrong
+from runbooks.doctor.checks import Needs, Subject, Takes, rights, unreached, version, well, wrong
 from runbooks.engine.model import Finding
 from sandbox.errors import Denied, Unreachable
 from sandbox.facts import Fact, Unknown
-from sandbox.streams import takes
-
-if TYPE_CHECKING:
-    from sandbox.adapters.nats_access import Publishing
 
 __all__ = ["NATS", "Messaging", "findings", "read_messaging"]
 
 NATS = "NATS"
-
-_INFO = "$JS.API.STREAM.INFO.SANDBOX"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +42,7 @@ def read_messaging(subject: Subject, needs: Needs) -> Messaging:
         asked = False
     except Unreachable as error:
         silence = str(error)
-    try:
-        may = server.publishing()
-        held: Held = {word: _may(may, word) for word in needs.words}
-    except Denied:  # what was asked just now is known, at least
-        held = {word: asked if word == _INFO else None for word in needs.words}
+    held = in_nats(server, needs.words, heard=asked)
     return Messaging(host=server.host, seconds=seconds, version=number, silence=silence, held=held)
 
 
@@ -77,9 +67,3 @@ def findings(fact: Fact[Messaging], needs: Needs) -> Iterator[Finding]:
         why="it does not say what this login may publish to",
         hint='allow this user to publish to "$SYS.REQ.USER.INFO"',
     )
-
-
-def _may(publishing: "Publishing", subject: str) -> bool:
-    """Whether a subject, or all that its pattern covers, may be published to."""
-    allowed = publishing.allow is None or takes(publishing.allow, subject)
-    return allowed and not any(takes([each], subject) or takes([subject], each) for each in publishing.deny)

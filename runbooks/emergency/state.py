@@ -1,6 +1,7 @@
 """How what can be stopped stands. Pure: facts in, findings out, each with the command that shows the same."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from diagnostics.compute import SEE_RULE, SEE_SERVICE
@@ -86,7 +87,7 @@ def _flag(evidence: Evidence, _: Any) -> Finding:
         return _finding(evidence, FLAG, "no emergency stop is raised", well=True)
     told = f"{stop.id} is raised by {stop.by}" + (f": {stop.reason}" if stop.reason else "")
     told += "; every clean-up and apply of this toolkit halts" if stop.halting else "; clean-ups go on"
-    return _finding(evidence, FLAG, told, well=False)
+    return replace(_finding(evidence, FLAG, told, well=False), severity=Severity.CRITICAL)
 
 
 def _schedule(evidence: Evidence, rule: Any) -> Finding:

@@ -17,6 +17,7 @@ from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import Lease, Mirror, records
 from runbooks.engine.model import Action, Phase, Plan, Runbook
 from runbooks.engine.operate import Ask, Operator, TakenUp
+from runbooks.engine.permission import HANDING_OVER
 from runbooks.engine.runner import new_run
 from runbooks.engine.standing import standing_in
 from runbooks.engine.work import Result
@@ -74,7 +75,7 @@ class Coordinator:
         Where it is cut short after the run was begun, `resume` goes on.
         """
         _insist_on_any_order(plan, runbook)
-        self._operator.confirm(plan, runbook, ask=ask, max_targets=max_targets)
+        self._operator.confirm(plan, runbook, ask=ask, max_targets=max_targets, also=HANDING_OVER)
         self._prepare()  # before the plan is used up
         run = new_run(plan)
         self._hand_over(TakenUp(plan=plan, runbook=runbook, past=()), run)
@@ -82,7 +83,7 @@ class Coordinator:
 
     def resume(self, run: str, runbooks: Mapping[str, Runbook], *, ask: Ask) -> str:
         """Put on the queue what is left of a run and not there; what failed is tried again. Return the run."""
-        taken = self._operator.taken_up(run, runbooks)
+        taken = self._operator.taken_up(run, runbooks, also=HANDING_OVER)
         _insist_on_any_order(taken.plan, taken.runbook)
         left, whole = len(taken.left), len(taken.plan.actions)
         ask(self._operator.environment, taken.plan, f"{left} of {whole} actions are left")

@@ -5,13 +5,13 @@ import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from diagnostics.stack import Stack
 from sandbox.errors import ArrakisError
+from sandbox.text import near
 
 __all__ = [
     "CUSTOM",
@@ -127,8 +127,8 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((folder / f"{Path(name).name}.toml").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        near = get_close_matches(name, [file.stem for file in folder.glob("*.toml")], 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {_known(folder)}"
+        meant = near(name, [file.stem for file in folder.glob("*.toml")])
+        hint = f"did you mean {meant}?" if meant else f"there are: {_known(folder)}"
         raise ArrakisError(f"there is no environment {name!r}", hint=hint) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ArrakisError(
@@ -145,9 +145,9 @@ def _stack(table: object, name: str) -> Stack:
         )
     for key in table:
         if key not in known:
-            near = get_close_matches(key, known, 1) or known
+            meant = near(key, known) or ", ".join(known)
             raise ArrakisError(
-                f"[stack] in environments/{name}.toml knows no {key!r}", hint=f"one of {', '.join(near)}"
+                f"[stack] in environments/{name}.toml knows no {key!r}", hint=f"one of {meant}"
             )
         wanted = int if key == "stream_replicas" else str
         if type(table[key]) is not wanted:

@@ -1,6 +1,6 @@
 """What must hold before anything is changed. Pure: facts in, a verdict out."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import dropwhile
 
@@ -16,6 +16,7 @@ __all__ = [
     "named",
     "not_overtaken",
     "not_stopped",
+    "permitted",
     "phrases",
     "same_target",
     "still_fresh",
@@ -59,6 +60,13 @@ def not_stopped(stop: Stop | None) -> Verdict:
         allowed=False,
         reason=f"an emergency stop is raised by {stop.by}; `emergency-status` says what resuming would do",
     )
+
+
+def permitted(plan: Plan, lacking: Mapping[str, Sequence[str]]) -> Verdict:
+    """The login has every right that the plan's actions take. `lacking` are those that it has not, by the system's name."""
+    told = "; ".join(f"at {system}: {', '.join(words)}" for system, words in lacking.items())
+    reason = f"this login lacks rights {told} (deploy/rights/{plan.runbook} has what gives them)"
+    return Verdict(guard="rights", allowed=not told, reason=reason if told else "none is lacking")
 
 
 def urgent(plan: Plan) -> Verdict:

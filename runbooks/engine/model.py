@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-from runbooks.engine.page import Page
+from runbooks.engine.page import Page, Rights
 
 __all__ = [
     "LEFT_ALONE",
@@ -156,9 +156,10 @@ class Observation:
 
 
 class Remedy(Protocol):
-    """One verb. It is made with what it needs to read and write; `stop` is called between small steps and may raise."""
+    """One verb. It is made with what it needs to read and write; `rights` is what a login needs to apply it, and to revert it."""
 
     verb: str
+    rights: Rights
 
     def observe(self, action: Action) -> Observation:
         """Look at the target: as planned, done, midway, or changed."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from runbooks.engine import guards, stops
+from runbooks.engine import guards, permission, stops
 from runbooks.engine import plan as plans
 from runbooks.engine.anchors import anchoring
 from runbooks.engine.apply import Outcome, Progress, inverse_actions, plan_of
@@ -16,6 +16,7 @@ from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import actor, records
 from runbooks.engine.model import Action, Finding, Phase, Plan, Runbook, Severity, Target, Trial, Verdict
+from runbooks.engine.page import Rights
 from runbooks.engine.runner import Runner, new_run
 from runbooks.engine.standing import refuse_undone
 from runbooks.engine.systems import Readers, readers, target
@@ -83,7 +84,7 @@ class Operator:
         tell: Callable[[str], None],
     ) -> None:
         """Take the target, the deadline of a diagnosis and of each call in seconds, and who is told what happens."""
-        self.environment, self._timeout = environment, timeout
+        self.environment, self._timeout, self._tell = environment, timeout, tell
         self.actor = actor()
         self.journal = Journal(environment.state / "journal.jsonl", actor=self.actor, clock=_now)
         self.journal.anchor = anchoring(environment, tell=tell)
@@ -105,12 +106,13 @@ class Operator:
         read = self._readers(runbook.name)
         now = _now()
         place = self._place(read, at_once=runbook.urgent)
+        unseen = beside(lambda: self._unseen(runbook, read))
         facts = runbook.gather(read, now=now, deadline=self._timeout, stack=self.environment.stack, **about)
         if trial is not None and runbook.trial is not None:
             facts = runbook.trial.learn(facts, self._tried(runbook, runbook.trial, facts, read, trial))
         findings = list(runbook.diagnose(facts))
         actions, left = runbook.propose(facts, **options)
-        findings += left
+        findings += [*left, *unseen()]
         plan = None
         if actions:
             plan = plans.make(
@@ -183,10 +185,12 @@ class Operator:
         outcome = self.runner.run(plan, new_run(plan), runbook)
         return self.looked_again(outcome, runbook) if look_again else outcome
 
-    def confirm(self, plan: Plan, runbook: Runbook, *, ask: Ask, max_targets: int | None) -> None:
-        """Ask the guards, then whoever confirms it. Raises Refused."""
+    def confirm(
+        self, plan: Plan, runbook: Runbook, *, ask: Ask, max_targets: int | None, also: Rights | None = None
+    ) -> None:
+        """Ask the guards, then whoever confirms it; `also` are rights that the way it is applied takes besides. Raises Refused."""
         self.runner.refuse_used(plan)
-        verdicts = self._verdicts(plan, runbook, self._readers(plan.runbook), max_targets=max_targets)
+        verdicts = self._verdicts(plan, runbook, plan.actions, also, max_targets=max_targets)
         self._insist([guards.still_fresh(plan, _now()), *verdicts])
         ask(self.environment, plan, verdicts[-1].reason)
 
@@ -201,8 +205,8 @@ class Operator:
         outcome = self.runner.run(taken.plan, run, taken.runbook, past=taken.past)
         return self.looked_again(outcome, taken.runbook)
 
-    def taken_up(self, run: str, runbooks: Mapping[str, Runbook]) -> "TakenUp":
-        """Return what is needed to take up a run. Raises Refused where the guards are against it, or it is too old."""
+    def taken_up(self, run: str, runbooks: Mapping[str, Runbook], *, also: Rights | None = None) -> "TakenUp":
+        """Return what is needed to take up a run; `also` as in `confirm`. Raises Refused where the guards are against it, or it is too old."""
         past = self.records(run)
         plan = plan_of(past)
         self._refuse_stale(plan, run)
@@ -216,8 +220,9 @@ class Operator:
             self._insist([guards.not_overtaken(run, named, urgent)])
         else:
             refuse_undone(self.sql, run)
-        self._insist(self._verdicts(plan, runbook, self._readers(plan.runbook), max_targets=count))
-        return TakenUp(plan=plan, runbook=runbook, past=past)
+        taken = TakenUp(plan=plan, runbook=runbook, past=past)
+        self._insist(self._verdicts(plan, runbook, taken.left, also, max_targets=count))
+        return taken
 
     def undo(self, run: str, runbooks: Mapping[str, Runbook], *, ask: Ask) -> Outcome:
         """Undo a run by a plan made from its journal, through the same gate."""
@@ -277,17 +282,42 @@ class Operator:
                 raise Refused(f"run {run} was undone by {entry.run}", hint=f"run {plan.runbook} again")
 
     def _verdicts(
-        self, plan: Plan, runbook: Runbook, read: Readers, *, max_targets: int | None
+        self,
+        plan: Plan,
+        runbook: Runbook,
+        actions: Sequence[Action],
+        also: Rights | None,
+        *,
+        max_targets: int | None,
     ) -> list[Verdict]:
-        """What the guards say, the blast radius last. In an emergency what cannot be told refuses nothing."""
+        """What the guards say, the blast radius last. In an emergency what cannot be told refuses nothing, nor does a right."""
         if runbook.urgent:
             return [self._account_as_configured(plan, or_unknown=True), guards.urgent(plan)]
-        return [
-            guards.not_stopped(stops.raised(read.sql)),
+        read = self._readers(plan.runbook)
+        lacking = beside(lambda: self._lacking(runbook, actions, also or Rights(), read))
+        where = [
             guards.same_target(plan, target(self.environment, read, deadline=self._timeout)),
             self._account_as_configured(plan),
-            guards.blast_radius(plan, max_targets),
         ]
+        self._insist([*where, guards.permitted(plan, lacking())])  # what follows takes some of the rights
+        return [guards.not_stopped(stops.raised(read.sql)), guards.blast_radius(plan, max_targets)]
+
+    def _unseen(self, runbook: Runbook, read: Readers) -> list[Finding]:
+        """What cannot be told for want of rights. An emergency waits for no more than what it is about."""
+        if runbook.urgent:
+            return []
+        return permission.unseen(self.environment, read, runbook.page.reads, timeout=self._timeout)
+
+    def _lacking(
+        self, runbook: Runbook, actions: Sequence[Action], also: Rights, read: Readers
+    ) -> Mapping[str, Sequence[str]]:
+        """Which rights this login lacks for some actions; what cannot be told is, and what is done will say."""
+        remedies = runbook.remedies(self.runner.gate(runbook))
+        rights = permission.needed(actions, remedies) | also
+        found = permission.ask(self.environment, read, rights, timeout=self._timeout)
+        for system, words in found.untold.items():
+            self._tell(f"cannot tell before it is tried whether this login may at {system}: {words}")
+        return found.lacking
 
     def _insist(self, verdicts: Sequence[Verdict]) -> None:
         if refusal := guards.first_refusal(verdicts):

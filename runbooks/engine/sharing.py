@@ -7,18 +7,21 @@ import json
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from runbooks.engine.systems import Asking, Readers
+from sandbox.errors import ArrakisError, Unreachable
 from sandbox.ports import AwsReader, SqlReader, SqlSnapshot
 
 __all__ = ["Once", "sharing"]
 
 T = TypeVar("T")
 
-_STREAMED = frozenset({"GetObject"})  # what is read from its answer is gone
+_STREAMED = frozenset({"get_object"})  # what is read from its answer is gone
+_AT_ONCE = 2  # connections beside the one that holds the moment: there may be few left
+_TURN = 5.0  # seconds that a turn is waited for
 
 
 class Once(Asking):
@@ -47,23 +50,57 @@ class Once(Asking):
 @contextmanager
 def sharing(readers: Readers) -> Iterator[Readers]:
     """Return readers that ask once for all who use them, until this ends. Nothing is asked yet."""
-    once = Once()
-    with ExitStack() as stack:
-        yield replace(readers, sql=_Sql(readers.sql, once, stack), aws=_Aws(readers.aws, once), ask=once)
+    once, held = Once(), _Held(readers.sql)
+    try:
+        yield replace(readers, sql=_Sql(readers.sql, once, held), aws=_Aws(readers.aws, once), ask=once)
+    finally:
+        held.let_go()
+
+
+class _Held:
+    """The moment that is held, until all have looked."""
+
+    def __init__(self, database: SqlReader) -> None:
+        self._database, self._stack = database, ExitStack()
+        self._one, self._over = threading.Lock(), False
+
+    def moment(self) -> SqlReader:
+        """Hold the moment from now on, and return the database as of it; who comes too late is left with nothing open."""
+        with ExitStack() as stack:
+            reader = stack.enter_context(self._database.moment())
+            with self._one:
+                if self._over:
+                    raise Unreachable("this look is over")
+                self._stack.push(stack.pop_all())
+            return reader
+
+    def let_go(self) -> None:
+        """Let go of the moment. Whatever becomes of its connection, what was read is read."""
+        with self._one:
+            self._over = True
+        with suppress(ArrakisError):
+            self._stack.close()
 
 
 class _Sql:
     """A database of one moment, which is held from the first question on. Satisfies SqlReader."""
 
-    def __init__(self, database: SqlReader, once: Once, stack: ExitStack) -> None:
-        self._database, self._once, self._stack = database, once, stack
+    def __init__(self, database: SqlReader, once: Once, held: _Held) -> None:
+        self._database, self._once, self._held = database, once, held
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self.host = database.host
 
     @contextmanager
     def snapshot(self) -> Iterator[SqlSnapshot]:
-        reader = self._once("moment", lambda: self._stack.enter_context(self._database.moment()))
+        reader = self._once("moment", self._held.moment)
         with ExitStack() as stack:
-            yield _Snapshot(lambda: stack.enter_context(reader.snapshot()), self._once)
+
+            def begin() -> SqlSnapshot:
+                if self._turns.acquire(timeout=_TURN):  # who waits in vain goes on: there may be a circle
+                    stack.callback(self._turns.release)
+                return stack.enter_context(reader.snapshot())
+
+            yield _Snapshot(begin, self._once)
 
     @contextmanager
     def moment(self) -> Iterator[SqlReader]:

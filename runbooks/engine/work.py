@@ -215,7 +215,7 @@ class _Inverse:
     """A remedy run backwards."""
 
     def __init__(self, remedy: Remedy) -> None:
-        self._remedy, self.verb = remedy, UNDO + remedy.verb
+        self._remedy, self.verb, self.rights = remedy, UNDO + remedy.verb, remedy.rights
 
     def observe(self, action: Action) -> Observation:
         return _turned(self._remedy.observe(action))

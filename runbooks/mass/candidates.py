@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from uuid import UUID
 
 from runbooks.engine.model import Action, Finding, Severity
@@ -18,6 +17,7 @@ from sandbox.facts import Known
 from sandbox.model import Status
 from sandbox.naming import same_sandbox
 from sandbox.orphans import Placement, Standing
+from sandbox.text import near
 
 __all__ = ["EXPIRED", "GROUPS", "ORPHANS", "REMAINS", "STUCK", "Candidate", "Choice", "candidates", "choose"]
 
@@ -126,12 +126,8 @@ def _insist_on_names(found: Sequence[Candidate], spared: Collection[str]) -> Non
     known = {name for each in found for name in each.names} if spared else set()
     for name in spared:
         if name not in known:
-            near = get_close_matches(name, known, 3)
-            hint = (
-                f"did you mean {', '.join(near)}?"
-                if near
-                else "leave it out: it would not be taken away anyhow"
-            )
+            meant = near(name, known)
+            hint = f"did you mean {meant}?" if meant else "leave it out: it would not be taken away anyhow"
             raise ArrakisError(f"nothing that is to be taken away is called {name!r}", hint=hint)
 
 

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from difflib import get_close_matches
 
 from diagnostics.compute import TaskTarget
 from runbooks.engine.model import Action, Finding, Resource, Reversibility
@@ -19,7 +18,7 @@ from runbooks.remedies.task import ORPHANS, cleans_orphans, digest
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known, Unknown
 from sandbox.schemas import Blocker
-from sandbox.text import counted
+from sandbox.text import counted, near
 
 __all__ = ["cleaning", "clearing", "existing", "propose"]
 
@@ -75,8 +74,8 @@ def _insist_on_blockers(evidence: Evidence, objects: Sequence[str]) -> None:
     found = {blocker.name: blocker for each in evidence.behind for blocker in evidence.blocking(each)}
     for name in objects:
         if name not in found:
-            near = get_close_matches(name, found, 1) or list(found)
-            hint = f"did you mean {', '.join(near)}?" if near else "nothing is in the way"
+            meant = near(name, found) or ", ".join(found)
+            hint = f"did you mean {meant}?" if meant else "nothing is in the way"
             raise ArrakisError(f"no object {name!r} rests on a schema that should go", hint=hint)
         if not found[name].statement:
             raise ArrakisError(f"no statement drops {found[name].described} safely", hint="clear it by hand")

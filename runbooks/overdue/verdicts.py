@@ -18,7 +18,7 @@ from runbooks.overdue.evidence import Evidence
 from runbooks.overdue.suspects import probed
 from runbooks.probing import Answer
 from sandbox.facts import Fact, Known, Unknown
-from sandbox.text import counted
+from sandbox.text import counted, moment
 
 __all__ = ["confirmed_causes", "job_findings", "log_findings", "server_findings"]
 
@@ -126,7 +126,7 @@ def _schedule(evidence: Evidence) -> list[Finding]:
     if finding.severity is not Severity.CRITICAL:
         return []
     starts = evidence.runs.value.starts if isinstance(evidence.runs, Known) else ()
-    details = [f"the job was started last at {starts[-1]:%H:%M} UTC"] if starts else []
+    details = [f"the job was started last at {moment(starts[-1])}"] if starts else []
     rule = Resource(kind="rule", id=evidence.stack.cleanup_rule)
     return [findings.cause(finding.summary, details=details, source=finding.source, resource=rule)]
 
@@ -152,7 +152,7 @@ def _held(evidence: Evidence) -> list[Finding]:
     for each in evidence.behind:
         if holders := evidence.holding(each):
             first = holders[0]
-            since = f" since {first.transaction_since:%H:%M:%S} UTC" if first.transaction_since else ""
+            since = f" since {moment(first.transaction_since)}" if first.transaction_since else ""
             found.append(
                 findings.cause(
                     f"{each.row.name} is held: session {first.pid} of {first.user} "
@@ -225,7 +225,7 @@ def _never_run(evidence: Evidence) -> list[Finding]:
     last = runs.value.starts[-1] if runs.value.starts else None
     if last is not None and evidence.now - last < logged.MISSED:
         return []
-    when = f"since {last:%H:%M} UTC" if last else "within the hours that were read"
+    when = f"since {moment(last)}" if last else "within the hours that were read"
     finding = logged.runs_finding(runs, evidence.stack, now=evidence.now)
     return [findings.cause(f"the clean-up is scheduled, but was not started {when}", source=finding.source)]
 

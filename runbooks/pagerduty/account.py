@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox.errors import ArrakisError
+from sandbox.text import near
 
 __all__ = ["Account", "account"]
 
@@ -62,8 +62,8 @@ def account(
 def _check(settings: Mapping[str, Any]) -> None:
     for key in settings:
         if key not in _KEYS:
-            near = get_close_matches(key, _KEYS, 1) or _KEYS
-            raise ArrakisError(f"[pagerduty] knows no {key!r}", hint=f"one of {', '.join(near)}")
+            meant = near(key, _KEYS) or ", ".join(_KEYS)
+            raise ArrakisError(f"[pagerduty] knows no {key!r}", hint=f"one of {meant}")
 
 
 def _named(value: object, region: str | None) -> str:

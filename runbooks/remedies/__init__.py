@@ -1,7 +1,12 @@
 """What the procedures may change, one remedy a verb. Each looks again before it acts, and can say who is in the way."""
 
+from functools import reduce
+from operator import or_
+
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Remedy
+from runbooks.engine.page import Rights
+from runbooks.engine.permission import APPLYING
 from runbooks.remedies.cleanup import CleanUp, DropBlocker
 from runbooks.remedies.database import GrantRight, Migrate, TryCreating
 from runbooks.remedies.indexes import AnalyzeTable, CreateIndex
@@ -16,7 +21,38 @@ from runbooks.remedies.storage import EnlargeStorage
 from runbooks.remedies.task import EnableRule, RunTask
 from runbooks.remedies.trimming import TrimAuditLog
 
-__all__ = ["remedies"]
+__all__ = [
+    "AnalyzeTable",
+    "CancelQuery",
+    "CleanUp",
+    "CorrectStream",
+    "CreateConsumer",
+    "CreateIndex",
+    "CreateStream",
+    "DeleteKeys",
+    "DeleteRoute",
+    "DisableRule",
+    "DropBlocker",
+    "DropSchema",
+    "EnableRule",
+    "EndSession",
+    "EnlargeStorage",
+    "GrantRight",
+    "MarkSandboxes",
+    "Migrate",
+    "PublishCanary",
+    "QuarantineKeys",
+    "QuarantineSchema",
+    "RaiseStop",
+    "RestartService",
+    "RunTask",
+    "StopService",
+    "TrimAuditLog",
+    "TryCreating",
+    "VacuumTable",
+    "remedies",
+    "taking",
+]
 
 
 def remedies(gate: Gate) -> dict[str, Remedy]:
@@ -52,3 +88,8 @@ def remedies(gate: Gate) -> dict[str, Remedy]:
         MarkSandboxes(gate),
     ]
     return {remedy.verb: remedy for remedy in made}
+
+
+def taking(*verbs: type[Remedy]) -> Rights:
+    """Return what a login needs to apply plans of these verbs, the engine's own part included."""
+    return reduce(or_, (each.rights for each in verbs), APPLYING)

@@ -8,6 +8,8 @@ from diagnostics.postgres import in_the_way
 from runbooks.engine import stops
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
+from runbooks.engine.page import Rights
+from runbooks.rights import CLEANING
 from sandbox import cleanup, registry, removal, schemas, teardown
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.model import Sandbox, Status
@@ -25,6 +27,7 @@ class CleanUp:
     """
 
     verb = "clean up sandbox"
+    rights = CLEANING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -115,6 +118,7 @@ class DropBlocker:
     """Drops one object outside of a sandbox's schema that rests on it, and was named; never with CASCADE."""
 
     verb = "drop object"
+    rights = Rights()  # of whoever owns what was named: PostgreSQL asks it of the one statement that does it
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

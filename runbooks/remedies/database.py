@@ -10,6 +10,8 @@ from diagnostics.migration import Fault, Part, faults, parts, read_items
 from diagnostics.rights import Right, read_rights
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
+from runbooks.engine.page import Rights
+from runbooks.rights import GRANTING, MIGRATING
 from sandbox import registry
 from sandbox.errors import ArrakisError
 from sandbox.naming import schema_for
@@ -65,6 +67,7 @@ class GrantRight:
     """Grants one right that is lacking; undone by revoking it."""
 
     verb = "grant right"
+    rights = GRANTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -105,6 +108,7 @@ class Migrate:
     """Makes one object of the migration that is not there; what is there, even otherwise, is never touched."""
 
     verb = "migrate"
+    rights = MIGRATING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -154,6 +158,7 @@ class TryCreating:
     """
 
     verb = "create probe schema"
+    rights = Rights()  # what the deployed system may is what is tried
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

@@ -19,6 +19,7 @@ from runbooks.engine.errors import LeaseHeld
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
 from runbooks.remedies.alone import run_alone
+from runbooks.rights import INDEXING, MAINTAINING
 from sandbox.errors import ArrakisError
 from sandbox.ports import SqlSnapshot
 from sandbox.text import counted
@@ -66,6 +67,7 @@ class CreateIndex:
     """
 
     verb = "create index"
+    rights = INDEXING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -176,6 +178,7 @@ class AnalyzeTable:
     """Gathers a control table's statistics anew. Nothing is lost by it, and there is nothing to take back."""
 
     verb = "analyze table"
+    rights = MAINTAINING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

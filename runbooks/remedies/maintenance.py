@@ -8,6 +8,7 @@ from diagnostics.upkeep import Upkeep, Worker, read_upkeep, read_workers
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
 from runbooks.remedies.alone import run_alone
+from runbooks.rights import MAINTAINING
 from sandbox.errors import ArrakisError
 from sandbox.ports import SqlSnapshot
 
@@ -47,6 +48,7 @@ class VacuumTable:
     """
 
     verb = "vacuum table"
+    rights = MAINTAINING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

@@ -16,6 +16,7 @@ from runbooks.engine.plan import action_from_json, as_json
 from runbooks.engine.stops import Marked, Stop
 from runbooks.engine.work import UNDO
 from runbooks.remedies.stopping import DisableRule, StopService
+from runbooks.rights import HALTING
 from sandbox import registry, routes
 from sandbox.errors import ArrakisError
 from sandbox.model import Sandbox, Status
@@ -100,6 +101,7 @@ class RaiseStop:
     """Records an emergency stop and raises its flag; undone by lifting it, once what it stopped has come back."""
 
     verb = "raise stop"
+    rights = HALTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate, without its fence."""
@@ -178,6 +180,7 @@ class MarkSandboxes:
     """Marks running sandboxes destroyed; undone for those that still exist and nobody touched. One that is held holds up no other."""
 
     verb = "mark sandboxes"
+    rights = HALTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate, without its fence."""

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
+from runbooks.rights import DELETING_KEYS, DROPPING_SCHEMAS, QUARANTINING_KEYS, QUARANTINING_SCHEMAS
 from sandbox import keyspace, registry, schemas
 from sandbox.errors import ArrakisError, Halted
 from sandbox.keyspace import Parked, Survey
@@ -21,6 +22,7 @@ class QuarantineSchema:
     """Renames orphaned schemas; undone by the old name. Satisfies Remedy, Bulk and BulkUndo."""
 
     verb = "quarantine schema"
+    rights = QUARANTINING_SCHEMAS
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -97,6 +99,7 @@ class QuarantineKeys:
     """
 
     verb = "quarantine keys"
+    rights = QUARANTINING_KEYS
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -164,6 +167,7 @@ class DropSchema:
     """Drops an orphaned or quarantined schema for good."""
 
     verb = "drop schema"
+    rights = DROPPING_SCHEMAS
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -208,6 +212,7 @@ class DeleteKeys:
     """Deletes an orphaned or parked family's keys for good."""
 
     verb = "delete keys"
+    rights = DELETING_KEYS
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

@@ -11,6 +11,7 @@ from diagnostics.routes import read_cached
 from diagnostics.streams import SeenStream
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Reversibility, State
+from runbooks.rights import CORRECTING, MAKING_CONSUMERS, MAKING_STREAMS, TRYING_THE_WAY, UNROUTING
 from sandbox import routes, streams
 from sandbox.errors import ArrakisError
 from sandbox.model import ConsumerConfig, Message, StreamConfig
@@ -43,6 +44,7 @@ class DeleteRoute:
     """
 
     verb = "delete route"
+    rights = UNROUTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -87,6 +89,7 @@ class CreateStream:
     """Makes a stream that is missing, as configured. Undone by deleting it, as long as nothing is in it."""
 
     verb = "create stream"
+    rights = MAKING_STREAMS
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -129,6 +132,7 @@ class CorrectStream:
     """Gives a stream that has drifted the configuration that is expected, field by field. Undone by the old one."""
 
     verb = "correct stream"
+    rights = CORRECTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -179,6 +183,7 @@ class CreateConsumer:
     """Makes a consumer that is missing, as configured. Undone by deleting it, as long as nothing was handed out."""
 
     verb = "create consumer"
+    rights = MAKING_CONSUMERS
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -224,6 +229,7 @@ class PublishCanary:
     """
 
     verb = "publish canary"
+    rights = TRYING_THE_WAY
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

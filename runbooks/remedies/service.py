@@ -6,6 +6,7 @@ from datetime import datetime
 from diagnostics.compute import Deployment, Service, read_service
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
+from runbooks.rights import RESTARTING
 from sandbox.errors import ArrakisError, Missing
 from sandbox.text import clean, counted
 
@@ -25,6 +26,7 @@ class RestartService:
     """
 
     verb = "restart service"
+    rights = RESTARTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

@@ -10,6 +10,7 @@ from diagnostics.sessions import Session, read_sessions
 from diagnostics.waiting import trees
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
+from runbooks.rights import SIGNALLING
 from sandbox import registry
 from sandbox.errors import ArrakisError, Missing
 from sandbox.ports import APPLICATION, SqlReader
@@ -84,6 +85,7 @@ class EndSession:
     """
 
     verb = "end session"
+    rights = SIGNALLING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -129,6 +131,7 @@ class CancelQuery:
     """Cancels the statement that a session runs, as Ctrl-C does; its transaction is aborted, the session stays."""
 
     verb = "cancel query"
+    rights = SIGNALLING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

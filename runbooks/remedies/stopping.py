@@ -27,6 +27,7 @@ from runbooks.remedies.halted import (
 )
 from runbooks.remedies.tagging import Tagging
 from runbooks.remedies.tags import Kept, RuleBefore, Stop
+from runbooks.rights import HALTING
 from sandbox.errors import ArrakisError, Missing
 
 __all__ = ["PATIENCE", "DisableRule", "StopService", "disabling", "stopping"]
@@ -83,6 +84,7 @@ class DisableRule:
     """Disables a rule; undone by enabling it. put_rule would forget all that it is not told."""
 
     verb = DISABLE
+    rights = HALTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -139,6 +141,7 @@ class StopService:
     """
 
     verb = STOP
+    rights = HALTING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from diagnostics.servers import Instance, read_instance
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
+from runbooks.rights import ENLARGING
 from sandbox.errors import ArrakisError
 
 __all__ = ["SETTLING", "EnlargeStorage", "enlarge_storage", "enlarged", "settles_until"]
@@ -54,6 +55,7 @@ class EnlargeStorage:
     """Enlarges the storage at once, and watches until the instance has it. RDS goes on by itself if this is interrupted."""
 
     verb = "enlarge storage"
+    rights = ENLARGING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

@@ -9,6 +9,7 @@ from typing import Any
 from diagnostics.compute import TaskRun, TaskTarget, read_rule, read_tasks
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
+from runbooks.rights import RUNNING, SCHEDULING
 from sandbox import cleanup, registry, schemas, teardown
 from sandbox.errors import ArrakisError
 
@@ -40,6 +41,7 @@ class EnableRule:
     """Enables a schedule again; undone by disabling it. put_rule would forget all that it is not told."""
 
     verb = "enable rule"
+    rights = SCHEDULING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""
@@ -78,6 +80,7 @@ class RunTask:
     """
 
     verb = "run clean-up task"
+    rights = RUNNING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

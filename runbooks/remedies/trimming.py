@@ -13,6 +13,7 @@ from uuid import UUID
 from diagnostics.upkeep import AUDIT_LOG, Log, count_old, walk
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, Resource, Reversibility, State
+from runbooks.rights import TRIMMING
 from sandbox import archive, depots
 from sandbox.archive import Damaged, Row, Summary
 from sandbox.depots import KeepingDepot
@@ -80,6 +81,7 @@ class TrimAuditLog:
     """
 
     verb = "trim audit log"
+    rights = TRIMMING
 
     def __init__(self, gate: Gate) -> None:
         """Work through the gate."""

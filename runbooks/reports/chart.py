@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median_low
 
 from runbooks.reports.plot import Point, figure
-from sandbox.text import counted
+from sandbox.text import counted, period
 
 __all__ = ["HEIGHT", "WIDTH", "Chart", "chart"]
 
@@ -104,7 +104,7 @@ def _told(points: Sequence[Point], threshold: float | None, above: int) -> str:
     (begin, _), (end, last) = points[0], points[-1]
     values = [value for _, value in points]
     told = (
-        f"{counted(len(points), 'value')} from {begin.astimezone(UTC):%Y-%m-%d %H:%M} to {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC:"
+        f"{counted(len(points), 'value')}, {period(begin, end)}:"
         f" lowest {figure(min(values))}, highest {figure(max(values))}, last {figure(last)}."
     )
     return (

@@ -83,15 +83,17 @@ def applied(
     }
 
 
-def failed(error: ArrakisError, *, runbook: str | None, environment: str | None) -> dict[str, Any]:
-    """Return the document of an error."""
+def failed(
+    error: ArrakisError, *, runbook: str | None, environment: str | None, at: datetime | None = None
+) -> dict[str, Any]:
+    """Return the document of an error: `at` is when it was met."""
     code = exit_of(error)
     return {
         "runbook": runbook,
         "title": None,
         "environment": environment,
         "lab": environment == "lab",
-        "at": None,
+        "at": at.astimezone(UTC).isoformat() if at else None,
         "by": None,
         "outcome": WORDS[code],
         "exit": int(code),

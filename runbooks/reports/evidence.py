@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from runbooks.reports.chart import chart
 from runbooks.reports.plot import Point
-from sandbox.text import counted, size
+from sandbox.text import counted, moment, size
 
 __all__ = ["folds", "is_listing", "plotted", "points_of", "rest", "shown"]
 
@@ -63,7 +63,7 @@ def _words(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case str():
-            return _moment(value) or value
+            return _moment(value)
         case float():
             return f"{value:.12g}"
         case list():
@@ -80,10 +80,10 @@ def _words(value: Any) -> str:
 
 
 def _moment(text: str) -> str:
-    """Return a moment as a person reads it; empty for a text that is none, though it may look like one."""
+    """Return a moment of JSON as texts have it; a text that is none, though it may look like one, as it is."""
     if not _MOMENT.match(text):
-        return ""
+        return text
     try:
-        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return moment(datetime.fromisoformat(text), exact=True)
     except (ValueError, OverflowError):
-        return ""
+        return text

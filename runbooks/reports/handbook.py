@@ -49,28 +49,44 @@ def made(runbooks: Iterable[Runbook], usage_of: Callable[[str], Usage]) -> dict[
 
 
 def differing(handbook: Mapping[str, str], folder: Path = FOLDER) -> list[str]:
-    """Return what of a folder is not as the handbook should be: what is missing, stale or left over; nothing if all is well."""
-    there = {file.name: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.md"))}
+    """Return what of a folder is not as the handbook should be: what is missing, stale, left over or strange; nothing if all is well."""
+    there = _there(folder)
     missing = [f"{name} is missing" for name in handbook if name not in there]
     stale = [f"{name} is stale" for name, text in there.items() if handbook.get(name, text) != text]
-    left = [f"{name} is left over" for name in there if name not in handbook]
-    return [*missing, *stale, *left]
+    others = {name: text for name, text in there.items() if name not in handbook}
+    left = [f"{name} is left over" for name, text in others.items() if text.startswith(MARK)]
+    return [*missing, *stale, *left, *_strange(others)]
 
 
 def write(handbook: Mapping[str, str], folder: Path = FOLDER) -> list[str]:
-    """Make a folder so, and return what was written or taken away. What was not generated is never taken away."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a folder so, and return what was written or taken away. What was not generated is never taken away, but told."""
     done = []
     for name, text in handbook.items():
         file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
             done.append(f"wrote {name}")
-    for file in sorted(folder.glob("*.md")):
-        if file.name not in handbook and file.read_text(encoding="utf-8").startswith(MARK):
-            file.unlink()
-            done.append(f"took away {file.name}")
-    return done
+    others = {name: text for name, text in _there(folder).items() if name not in handbook}
+    for name, text in others.items():
+        if text.startswith(MARK):
+            (folder / name).unlink()
+            done.append(f"took away {name}")
+    return [*done, *_strange(others)]
+
+
+def _there(folder: Path) -> dict[str, str]:
+    """Return the text of each file by its name."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return {str(file.relative_to(folder)): file.read_text(encoding="utf-8") for file in files}
+
+
+def _strange(others: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name} is not generated: remove it yourself"
+        for name, text in others.items()
+        if not text.startswith(MARK)
+    ]
 
 
 def _index(runbooks: list[Runbook]) -> str:

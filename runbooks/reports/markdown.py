@@ -15,6 +15,7 @@ from sandbox.text import clean
 __all__ = ["render"]
 
 _MOST, _SHOWN = 30, 3
+_LONGEST = 1_000  # characters of a text
 _INLINE = re.compile(r"[\\`*\[\]<>|~&#$@!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _FIRST = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")  # what begins a list or underlines a heading
 
@@ -45,14 +46,20 @@ def _templates() -> Environment:
 
 def _escaped(text: str) -> Markup:
     """Return text that is nothing but text, wherever it stands in a line. Names with _ in them are left as they are."""
-    told = _INLINE.sub(r"\\\g<0>", clean(text).strip())
+    told = _INLINE.sub(r"\\\g<0>", _cut(text))
     return Markup(_FIRST.sub(r"\1\\", told))
 
 
 def _name(text: str) -> Markup:
     """Return a name as code, so that it survives being copied; one that would end the code or the cell is text."""
-    told = clean(text).strip()
+    told = _cut(text)
     return _escaped(told) if not told or set(told) & set("`|\\") else Markup(f"`{told}`")
+
+
+def _cut(text: str) -> str:
+    """Return a text without what cannot be seen; of one that is too long, the beginning."""
+    told = clean(text[: _LONGEST + 1]).strip()
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}…"
 
 
 def _fenced(lines: str | Sequence[str]) -> Markup:

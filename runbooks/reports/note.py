@@ -10,6 +10,7 @@ from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius, targets
 from runbooks.engine.model import Finding, Phase, Plan, Severity
 from runbooks.engine.operate import Diagnosis
+from runbooks.reports.clock import universal, utc
 from runbooks.reports.commands import undoable
 from runbooks.reports.terminal import ORDER, undoing, verdict
 from sandbox.errors import ArrakisError
@@ -129,9 +130,9 @@ def _kinds(plan: Plan) -> Counter[str]:
 
 
 def _brief(text: str) -> str:
-    line = clean(text)
+    line = universal(clean(text))
     return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
 
 def _signature(at: datetime, actor: str) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC, {clean(actor)}"
+    return f"{utc(at)}, {clean(actor)}"

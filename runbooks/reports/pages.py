@@ -19,6 +19,7 @@ from rich.theme import Theme
 from runbooks.engine.environment import command
 from runbooks.engine.model import Runbook
 from runbooks.engine.page import Page
+from runbooks.engine.permission import SYSTEMS
 
 __all__ = ["MARK", "Usage", "explained", "render", "template"]
 
@@ -28,7 +29,6 @@ Usage = Sequence[tuple[str, str]]
 MARK = "<!-- generated: do not edit; `./inv docs` -->"
 """The first line of what is generated."""
 
-_SYSTEMS = {"postgres": "PostgreSQL", "redis": "Redis", "nats": "NATS", "aws": "AWS"}
 _MOST_COLUMNS = 120  # longer lines of prose are hard to read
 # To be read on dark and on light; a heading has its line already.
 _THEME = Theme({"markdown.h1": "bold", "markdown.h2": "bold", "markdown.code": "cyan"})
@@ -90,9 +90,9 @@ def _rights(page: Page) -> Iterator[tuple[str, str, str]]:
     for each in fields(page.reads):
         reads, writes = getattr(page.reads, each.name), getattr(page.writes, each.name)
         for right in sorted(reads):
-            yield _SYSTEMS[each.name], right, "look"
+            yield SYSTEMS[each.name], right, "look"
         for right in sorted(writes - reads):
-            yield _SYSTEMS[each.name], right, "apply"
+            yield SYSTEMS[each.name], right, "apply"
 
 
 def _cell(text: str) -> str:

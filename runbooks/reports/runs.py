@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from shlex import quote
 from textwrap import wrap
 from typing import Any
@@ -15,8 +16,9 @@ from runbooks.engine.journal import JournalEntry
 from runbooks.engine.model import Finding, Phase, Severity
 from runbooks.engine.plan import as_json, dumps
 from runbooks.engine.verification import Verification, Witness
+from runbooks.reports.clock import here, local
 from runbooks.reports.terminal import findings_lines
-from sandbox.text import clean, counted
+from sandbox.text import clean, counted, moment
 
 __all__ = ["history", "show", "verified"]
 
@@ -50,15 +52,16 @@ def history(entries: Sequence[JournalEntry]) -> tuple[str, Any]:
             runs[entry.run]["ended"] = entry.observed["exit"]
     if not runs:
         return "No runs yet.", []
+    begun = {entry.run: here(entry.at) for entry in entries if entry.phase is Phase.RUN_STARTED}
     rows = [
         [
             run["run"],
-            run["at"],
+            begun[name],
             run["by"],
             run["done"],
             "unfinished" if run["ended"] is None else f"exit {run['ended']}",
         ]
-        for run in runs.values()
+        for name, run in runs.items()
     ]
     return tabulate(rows, headers=["run", "started", "by", "done", "ended"]), list(runs.values())
 
@@ -67,9 +70,13 @@ def show(entries: Sequence[JournalEntry]) -> tuple[str, Any]:
     """Return a run's records."""
     import json
 
-    rows = [[f"{e.at:%H:%M:%S}", e.phase.value, e.action or "", clean(e.error or "")] for e in entries]
+    rows = [[_when(e.at), e.phase.value, e.action or "", local(clean(e.error or ""))] for e in entries]
     data = [json.loads(dumps(asdict(entry))) for entry in entries]
-    return tabulate(rows, headers=["UTC", "phase", "action", "note"]), data
+    return tabulate(rows, headers=["when", "phase", "action", "note"]), data
+
+
+def _when(at: datetime) -> str:
+    return local(moment(at, exact=True))
 
 
 def verified(verification: Verification, *, colour: bool, width: int) -> tuple[str, Any]:

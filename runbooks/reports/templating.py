@@ -1,13 +1,14 @@
 """What the templates of HTML and Markdown share: strict, every value made fit by one function, the same filters."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from runbooks.reports import evidence, view
+from runbooks.reports.clock import beside, both, utc
 
 __all__ = ["templates"]
 
@@ -15,14 +16,14 @@ _UNDO = {"reversible": "can be undone", "nothing": "nothing to undo", "irreversi
 
 
 def templates(fit: Callable[[str], str], *, most: int) -> Environment:
-    """Return the templates: `fit` is applied to every text that they print, and to none twice.
+    """Return the templates: `fit` is applied to every text that they print, and to none twice; moments are told before.
 
     Of what is many, such as findings with their evidence, actions and lines of a time line, `most` are told one by one.
     """
     made = Environment(
         loader=PackageLoader("runbooks.reports", "templates"),
         autoescape=True,
-        finalize=lambda value: fit(value) if isinstance(value, str) and not _is_made(value) else value,
+        finalize=lambda value: fit(both(value)) if isinstance(value, str) and not _is_made(value) else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -32,8 +33,8 @@ def templates(fit: Callable[[str], str], *, most: int) -> Environment:
         amounts=view.amounts,
         condensed=partial(view.condensed, most=most),
         counts=view.counts,
+        groups=partial(view.groups, most=most),
         here=_here,
-        sections=partial(view.sections, most=most),
         shown=evidence.shown,
         tally=view.tally,
         told=partial(view.told, most=most),
@@ -49,17 +50,11 @@ def _is_made(text: str) -> bool:
 
 
 def _utc(moment: str | datetime) -> str:
-    return f"{_read(moment).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return utc(_read(moment))
 
 
 def _here(moment: str | datetime) -> str:
-    """Return a moment in this host's zone, with the day where that is another one; empty where the zone is UTC."""
-    utc = _read(moment).astimezone(UTC)
-    here = utc.astimezone()
-    if not here.utcoffset():
-        return ""
-    day = "" if here.date() == utc.date() else "%m-%d "
-    return f"{here:{day}%H:%M:%S %z}"
+    return beside(_read(moment))
 
 
 def _read(moment: str | datetime) -> datetime:

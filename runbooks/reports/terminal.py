@@ -2,9 +2,9 @@
 
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tabulate import tabulate
 
@@ -15,6 +15,7 @@ from runbooks.engine.guards import blast_radius
 from runbooks.engine.model import Action, Finding, Phase, Plan, Reversibility, Severity
 from runbooks.engine.operate import Diagnosis
 from runbooks.engine.work import Result
+from runbooks.reports.clock import here, local
 from runbooks.reports.commands import applying, resuming, reverting
 from runbooks.reports.plot import plot, sparkline
 from sandbox.text import clean, counted, size
@@ -26,6 +27,7 @@ __all__ = [
     "applied",
     "diagnosis",
     "findings_lines",
+    "ordered",
     "plan_lines",
     "progress",
     "undoing",
@@ -38,6 +40,7 @@ MANY = 30
 ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 """In which order findings are told."""
 
+_Item = TypeVar("_Item")
 _FIRST = 2
 _INDENT = 9  # columns before a finding's words
 _COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
@@ -64,7 +67,7 @@ def diagnosis(found: Diagnosis, *, colour: bool, width: int = 1_000, incident: s
     if not found.runbook.urgent:  # which nothing limits
         radius = blast_radius(found.plan, None).reason
         lines += [*_wrapped(f"Blast radius: {radius}.", width + _INDENT), ""]
-    lines.append(f"Apply it before {_local(found.plan.expires_at)}:")
+    lines.append(f"Apply it before {here(found.plan.expires_at)}:")
     lines.append(f"  {applying(found, incident=incident)}")
     return "\n".join(lines)
 
@@ -93,7 +96,7 @@ def plan_lines(plan: Plan, *, width: int = 1_000) -> list[str]:
             clean(action.verb),
             clean(action.resource.id),
             _amount(action.before),
-            clean(action.reason),
+            _told(action.reason),
         ]
         for action in plan.actions
     ]
@@ -174,14 +177,14 @@ def _unsettled(outcome: Outcome) -> list[str]:
         waiting = [result for result in told if result.phase is None]
         told = [result for result in told if result.phase is Phase.FAILED]  # they matter most
         told += [each for each in outcome.results if each.phase is Phase.SKIPPED and not each.settled]
-        more = [f"  {len(waiting)} were {clean(waiting[0].reason)}"] if waiting else []
+        more = [f"  {len(waiting)} were {_told(waiting[0].reason)}"] if waiting else []
         if len(told) > MANY:
             more.append(f"  … and {len(told) - MANY} more: `show --run {outcome.run}` names them")
             told = told[:MANY]
     else:
         more = []
     return [
-        *(f"  {_state(each)}  {clean(each.action.resource.id)}: {clean(each.reason)}" for each in told),
+        *(f"  {_state(each)}  {clean(each.action.resource.id)}: {_told(each.reason)}" for each in told),
         *more,
     ]
 
@@ -189,34 +192,49 @@ def _unsettled(outcome: Outcome) -> list[str]:
 def progress(result: Result) -> str:
     """Return one line for an action that has just ended."""
     return (
-        f"{_state(result)}  {result.action.verb} {clean(result.action.resource.id)}: {clean(result.reason)}"
+        f"{_state(result)}  {result.action.verb} {clean(result.action.resource.id)}: {_told(result.reason)}"
     )
 
 
 def findings_lines(findings: Sequence[Finding], *, colour: bool, width: int) -> list[str]:
-    """The worst first; among equals, in the order in which they were found. A way is told hop by hop, where its worst is."""
-    hops = [item for item in findings if item.check == "hop"]
-    worst = min((ORDER.index(item.severity) for item in hops), default=0)
-    ordered: list[Finding] = []
-    for place, severity in enumerate(ORDER):
-        mine = [item for item in findings if item.severity is severity and item not in hops]
-        ordered += [*mine, *hops] if hops and place == worst else mine
-    return [line for item in ordered for line in _finding_lines(item, colour=colour, width=width)]
+    """Return findings as lines, the worst first."""
+    groups = ordered(findings, lambda each: (each.severity, each.check))
+    found = [each for _, mine in groups for each in mine]
+    return [line for each in found for line in _finding_lines(each, colour=colour, width=width)]
+
+
+def ordered(
+    findings: Sequence[_Item], subject: Callable[[_Item], tuple[str, str]]
+) -> list[tuple[Severity, list[_Item]]]:
+    """Return findings by severity, the worst first; among equals, in the order in which they were found.
+
+    `subject` returns the severity and the check of one. A way is told hop by hop, where its worst is.
+    """
+    groups: dict[Severity, list[_Item]] = {severity: [] for severity in ORDER}
+    hops = [each for each in findings if subject(each)[1] == "hop"]
+    for each in findings:
+        severity, check = subject(each)
+        if check != "hop":
+            groups[Severity(severity)].append(each)
+    if hops:
+        worst = min((Severity(subject(each)[0]) for each in hops), key=ORDER.index)
+        groups[worst] += hops
+    return [(severity, mine) for severity, mine in groups.items() if mine]
 
 
 def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
     indent = " " * _INDENT
-    lines = _wrapped(clean(finding.summary), width)
+    lines = _wrapped(_told(finding.summary), width)
     if detail := _evidence(finding):
         lines += _wrapped(detail, width)
     if hint := finding.evidence.get("hint"):
-        lines += _wrapped(f"next: {clean(hint)}", width)
+        lines += _wrapped(f"next: {_told(hint)}", width)
     for detail in finding.evidence.get("details", ()):
-        lines += _wrapped(clean(detail), width)
+        lines += _wrapped(_told(detail), width)
     # What is drawn is told by its shape: it is not wrapped.
     lines += [clean(line) for line in finding.evidence.get("drawn", ())]
     if histogram := finding.evidence.get("histogram"):
-        lines.append(f"[{sparkline(histogram)}] over {finding.evidence['window']}")
+        lines.append(f"[{sparkline(histogram)}] over {_told(finding.evidence['window'])}")
     shown = finding.severity is not Severity.OK or finding.check == "alarm"
     if shown and (points := finding.evidence.get("points")):
         moments = [(moment, value) for moment, value in points]
@@ -253,7 +271,7 @@ def _evidence(finding: Finding) -> str:
         if evidence.get(name):
             value = evidence[name]
             parts.append(
-                f"{name.replace('_', ' ')} {_local(value) if isinstance(value, datetime) else clean(value)}"
+                f"{name.replace('_', ' ')} {here(value) if isinstance(value, datetime) else _told(value)}"
             )
     if evidence.get("idle_seconds") is not None:
         parts.append(f"idle {evidence['idle_seconds'] // 60} min")
@@ -274,5 +292,6 @@ def _amount(before: Any) -> str:
     return counted(before["keys"], "key") if "keys" in before else ""
 
 
-def _local(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z}"
+def _told(text: object) -> str:
+    """Return text fit for the terminal, with the moments in it by this host's clock."""
+    return local(clean(text))

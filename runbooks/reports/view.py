@@ -14,22 +14,22 @@ from runbooks.engine.model import Phase, Severity
 from runbooks.reports.chart import Chart, chart
 from runbooks.reports.evidence import points_of
 from runbooks.reports.plot import Point
-from runbooks.reports.terminal import ORDER
+from runbooks.reports.terminal import ORDER, ordered
 from runbooks.reports.timeline import ENDS
 
 __all__ = [
     "CHANGES",
     "Amount",
     "Figure",
-    "Section",
+    "Group",
     "amounts",
     "condensed",
     "counts",
     "ending",
     "figures",
+    "groups",
     "name",
     "proposing",
-    "sections",
     "sources",
     "tally",
     "told",
@@ -52,7 +52,7 @@ _TONES = {"applied": Severity.OK, "unknown": Severity.UNKNOWN, "error": Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Group:
     """The findings of a severity: `full` with their evidence, `brief` without, as there are too many."""
 
     severity: Severity
@@ -109,18 +109,12 @@ def tally(numbers: Mapping[str, int]) -> str:
     return ", ".join(told) or "none"
 
 
-def sections(findings: Sequence[Json], *, most: int) -> list[Section]:
+def groups(findings: Sequence[Json], *, most: int) -> list[Group]:
     """Return the findings by severity, the worst first, `most` of them in full. A way is told hop by hop, where its worst is."""
-    hops = [finding for finding in findings if finding["check"] == "hop"]
-    places = {severity.value: place for place, severity in enumerate(ORDER)}
-    worst = min((places[hop["severity"]] for hop in hops), default=-1)
     found, left = [], most
-    for place, severity in enumerate(ORDER):
-        mine = [each for each in findings if each["severity"] == severity and each["check"] != "hop"]
-        mine += hops if place == worst else []
-        if mine:
-            found.append(Section(severity=severity, full=mine[:left], brief=mine[left:]))
-            left = max(0, left - len(mine))
+    for severity, mine in ordered(findings, lambda each: (each["severity"], each["check"])):
+        found.append(Group(severity=severity, full=mine[:left], brief=mine[left:]))
+        left = max(0, left - len(mine))
     return found
 
 

@@ -23,7 +23,7 @@ from sandbox.facts import Fact, Known, Unknown
 from sandbox.model import Sandbox, Status
 from sandbox.routes import NOWHERE
 from sandbox.streams import subjects_of
-from sandbox.text import clean, counted
+from sandbox.text import clean, counted, moment
 
 __all__ = ["way_findings"]
 
@@ -82,7 +82,7 @@ def _sandbox(way: Way, now: datetime) -> Hop:
     row = way.sandbox
     if row is None:
         return _blank(way.asked, "there is none", SEE_MAPPINGS)
-    ends = f" until {row.expires_at:%Y-%m-%d %H:%M} UTC" if row.expires_at else ""
+    ends = f" until {moment(row.expires_at)}" if row.expires_at else ""
     if row.status is not Status.RUNNING:
         return (
             Severity.CRITICAL,

@@ -13,7 +13,7 @@ from runbooks.reports.plot import bars
 from runbooks.slowness.evidence import Evidence, script_blocks
 from runbooks.slowness.hindrances import DRAWN, loads, recent, redis_is_slow
 from sandbox.facts import Fact, Unknown
-from sandbox.text import counted
+from sandbox.text import counted, moment
 
 __all__ = ["SLOW_LOGIN", "server_findings"]
 
@@ -102,7 +102,7 @@ def _slowlog(evidence: Evidence) -> Finding:
         summary=f"SLOWLOG has {len(found)} commands{now}" if found else "SLOWLOG is empty",
         evidence={
             "details": [
-                f"{each.at:%m-%d %H:%M:%S} UTC {each.seconds * 1000:.1f} ms {each.command}, from {each.client or '?'}"
+                f"{moment(each.at, exact=True)} {each.seconds * 1000:.1f} ms {each.command}, from {each.client or '?'}"
                 for each in found[:_SHOWN]
             ]
         },
@@ -115,7 +115,7 @@ def _events(evidence: Evidence) -> Finding:
         return unknown("latency events", evidence.latency_events, source=SEE_LATENCY)
     found = evidence.latency_events.value
     details = [
-        f"{each.event}: {each.seconds * 1000:.0f} ms at {each.at:%m-%d %H:%M:%S} UTC, at most {each.longest * 1000:.0f} ms"
+        f"{each.event}: {each.seconds * 1000:.0f} ms at {moment(each.at, exact=True)}, at most {each.longest * 1000:.0f} ms"
         for each in found[:_SHOWN]
     ]
     summary = (

@@ -30,7 +30,7 @@ from runbooks.slowness.evidence import (
 )
 from sandbox.facts import Fact, Known
 from sandbox.ports import SlowCommand
-from sandbox.text import counted
+from sandbox.text import counted, moment
 
 __all__ = [
     "DRAWN",
@@ -119,7 +119,7 @@ def redis_is_slow(evidence: Evidence) -> bool:
 def statistics(table: Table) -> str:
     """Say what the planner believes of a table, and what is so."""
     believed = "has never counted" if table.believed < 0 else f"works with {table.believed:,.0f}"
-    when = f"{table.analyzed_at:%m-%d %H:%M} UTC" if table.analyzed_at else "never"
+    when = moment(table.analyzed_at) if table.analyzed_at else "never"
     rows = "was not counted since the statistics were reset" if table.reset else f"has {table.live:,} rows"
     return f"{table.name} {rows}, the planner {believed}; analyzed {when}, {table.modified:,} changes since"
 
@@ -162,7 +162,7 @@ def _redis(evidence: Evidence) -> Iterator[Finding]:
         if seen.percentile(0.5) < SLOW_PING:
             what = f"Redis keeps its clients waiting: a PING took {seen.most:.0f} ms{blamed}"
         details = [
-            f"{each.at:%H:%M:%S} UTC {each.seconds * 1000:.0f} ms {each.command}, from {each.client or '?'}"
+            f"{moment(each.at, exact=True)} {each.seconds * 1000:.0f} ms {each.command}, from {each.client or '?'}"
             for each in slow[:3]
         ]
         if slow:

@@ -18,7 +18,7 @@ from runbooks.slowness.evidence import (
 from runbooks.slowness.hindrances import DRAWN, statistics
 from sandbox.errors import Busy
 from sandbox.facts import Known, Unknown
-from sandbox.text import counted
+from sandbox.text import counted, moment
 
 __all__ = ["SLOW_STATEMENT", "database_findings"]
 
@@ -91,9 +91,7 @@ def _indexes(evidence: Evidence) -> list[Finding]:
             size = f"{index.bytes / 2**20:.0f} MB, about {(index.needed or 0) / 2**20:.0f} MB would do"
             told.append(_index(index, f"is bloated: {size} (an estimate): REINDEX INDEX CONCURRENTLY it"))
     unused = [index.name for index in found if not index.scans]
-    since = next(
-        (f"{index.since:%Y-%m-%d %H:%M} UTC" for index in found if index.since), "the statistics began"
-    )
+    since = next((moment(index.since) for index in found if index.since), "the statistics began")
     summary = f"{len(EXPECTED) - len(lacking(evidence))} of the migration's {len(EXPECTED)} indexes are there and valid"
     details = [f"unused since {since}: {', '.join(unused)}"] if unused else []
     whole = Finding(

@@ -1,10 +1,11 @@
 """AWS through boto3."""
 
 import io
+import os
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import boto3
@@ -16,7 +17,9 @@ from botocore.parsers import ResponseParserError
 from botocore.response import StreamingBody
 from botocore.utils import parse_timestamp
 
+from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Conflict, Denied, Missing, Throttled, Unreachable
+from sandbox.secrets import learn
 
 __all__ = ["Aws"]
 
@@ -52,6 +55,7 @@ _LOGGED_OUT = (
     exceptions.TokenRetrievalError,
     getattr(exceptions, "LoginError", exceptions.SSOError),
 )
+_CONNECTING, _ATTEMPTS = 2, 2  # seconds, and how often at most
 _TELLING = 200  # characters of a message; a proxy's page of HTML has thousands
 _LOG_IN = "log in again: `aws sso login`, or however this account's keys are given out"
 _NAME_KEYS = "log in (`aws sso login`), or set AWS_PROFILE"
@@ -64,13 +68,16 @@ class Aws:
     """
 
     def __init__(self, *, region: str | None, timeout: float = 10.0) -> None:
-        """Take the region; `timeout` bounds each socket operation, in seconds."""
+        """Take the region; `timeout` bounds each socket operation, in seconds, and a call takes little more than twice that."""
         self._region = region
+        # An answer may come in pieces, each of them in time: the whole of it is bounded, too.
+        self._longest = _ATTEMPTS * (_CONNECTING + timeout) + 1
         self._config = Config(
-            connect_timeout=2,
+            connect_timeout=_CONNECTING,
             read_timeout=timeout,
-            retries={"mode": "standard", "total_max_attempts": 2},
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         )
+        learn(os.environ.get("AWS_SECRET_ACCESS_KEY"), os.environ.get("AWS_SESSION_TOKEN"))
         self._session: Any = None  # made when first used: a wrong AWS_PROFILE is one source's trouble
         self._clients: dict[str, Any] = {}
         self._making = threading.Lock()  # clients serve all threads, but a session must make one at a time
@@ -87,7 +94,8 @@ class Aws:
 
     def _call(self, service: str, operation: str, params: Mapping[str, object]) -> Mapping[str, Any]:
         try:
-            answer: dict[str, Any] = getattr(self._client(service), operation)(**params)
+            call = partial(getattr(self._client(service), operation), **params)
+            answer: dict[str, Any] = within(self._longest, call, f"AWS {service}")
         except ClientError as error:
             raise _refused(error, f"{service}:{operation}") from error
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
@@ -155,7 +163,7 @@ def _refuse_broken(*, operation_model: Any, response_dict: Mapping[str, Any], **
         return  # what it is the length of is not sent
     due = operation_model.output_shape and operation_model.output_shape.members
     lost = length != str(len(body)) if length else due and not body
-    text = body.strip() if "json" in operation_model.service_model.protocol else b""
+    text = body.strip() if "json" in operation_model.service_model.resolved_protocol else b""
     if lost or (text and (text[:1], text[-1:]) != (b"{", b"}")):
         raise ResponseParserError(f"{len(body)} bytes of {length}")
 

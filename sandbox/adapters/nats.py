@@ -17,6 +17,7 @@ from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Denied, Missing, Unreachable
 from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
 from sandbox.ports import Subscription
+from sandbox.secrets import learn_address
 
 __all__ = ["Nats"]
 
@@ -49,6 +50,8 @@ class Nats:
             raise ArrakisError(
                 "NATS_URL is malformed", hint="write it as nats://host:4222, commas between several"
             )
+        for server in self._servers:
+            learn_address(server)
         self._timeout = timeout
         self._tls_ca = tls_ca
 

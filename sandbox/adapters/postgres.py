@@ -19,6 +19,7 @@ from sandbox.adapters.postgres_errors import translated
 from sandbox.adapters.postgres_transaction import READING, Instant, Transaction, bounded
 from sandbox.errors import ArrakisError, Busy
 from sandbox.ports import APPLICATION
+from sandbox.secrets import learn_address
 
 __all__ = ["Moment", "Postgres"]
 
@@ -36,6 +37,7 @@ class Postgres:
         """Take the address and the tag of every statement; `timeout` bounds connecting and each statement, s."""
         self._url, self._tag, self._timeout = url, f"/* {tag} */ ", timeout
         self.host = _place(url)
+        learn_address(url)
         self._kept: list[psycopg.Connection[Any]] = []
         self._most = 0
 

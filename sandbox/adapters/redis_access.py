@@ -23,10 +23,11 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisServer:
-    """A server in its own words: `product` is redis or valkey."""
+    """A server in its own words: `product` is redis or valkey; `cluster`: it is a node of one."""
 
     product: str
     version: str
+    cluster: bool
 
 
 class RedisAccess:
@@ -43,7 +44,11 @@ class RedisAccess:
         facts: Mapping[bytes, Any] = (
             said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True))
         )
-        return RedisServer(product=facts[b"server"].decode(), version=facts[b"version"].decode())
+        return RedisServer(
+            product=facts[b"server"].decode(),
+            version=facts[b"version"].decode(),
+            cluster=facts[b"mode"] == b"cluster",
+        )
 
     def time(self) -> datetime:
         """Return the server's time, UTC. Raises Denied without +time."""

@@ -1,19 +1,23 @@
 """One Redis server, alone or a node of a cluster, and how each of its answers is read."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, TimeoutError
 from redis.retry import Retry
 
 from sandbox.adapters.redis_errors import translated, translating
+from sandbox.deadline import within
 from sandbox.errors import ArrakisError
 from sandbox.ports import LatencyEvent, SlowCommand
+from sandbox.secrets import learn_address
 from sandbox.text import clean
 
 __all__ = ["STEP", "Command", "Node", "Question", "elsewhere"]
@@ -34,6 +38,8 @@ _PAUSE, _LONGEST_PAUSE = (
     0.05,
     0.8,
 )  # doubled each time: a server that is gone for a moment, 1.5 s, is waited for
+_TRYING = 2.0  # seconds beyond the time-out for such pauses, and for many replies at once
+_waiting = threading.local()  # until when somebody waits for what a thread does
 _KEY_SHOWN = 60  # characters of a slow command's key
 _WORDS_ALONE = {
     "EVAL",
@@ -57,6 +63,7 @@ class Node:
         Raises ArrakisError for a malformed address.
         """
         self._url, self._timeout = url, timeout
+        learn_address(url)
         try:
             self._redis = _client(url, timeout)
         except ValueError:
@@ -94,8 +101,7 @@ class Node:
         """Yield its own keys that match a glob, a batch at a time."""
         cursor, first = 0, True
         while first or cursor:
-            with translating(self.host):
-                reply: Any = self._redis.scan(cursor, match=pattern, count=STEP)
+            reply = self._bounded(partial(self._redis.scan, cursor, match=pattern, count=STEP))
             (cursor, keys), first = reply, False
             if keys:
                 yield keys
@@ -112,11 +118,10 @@ class Node:
         """Return the reply to each command, errors of the server among them. Raises Unreachable or Denied."""
         found: list[Any] = []
         for start in range(0, len(commands), STEP):
-            with translating(self.host):
-                pipe: Any = self._redis.pipeline(transaction=False)
-                for command in commands[start : start + STEP]:
-                    pipe.execute_command(*command)
-                found += pipe.execute(raise_on_error=False)
+            pipe: Any = self._redis.pipeline(transaction=False)
+            for command in commands[start : start + STEP]:
+                pipe.execute_command(*command)
+            found += self._bounded(partial(pipe.execute, raise_on_error=False))
         return found
 
     def known(self, reply: Any) -> Any:
@@ -133,27 +138,27 @@ class Node:
 
     def ping(self) -> float:
         """Return the seconds that one PING takes, on a connection that is kept."""
-        with translating(self.host):
+
+        def timed() -> float:
             began = time.perf_counter()
             self._redis.ping()
             return time.perf_counter() - began
 
+        return float(self._bounded(timed))
+
     def info(self) -> Mapping[str, Any]:
         """Return what INFO says."""
-        with translating(self.host):
-            facts: Any = self._redis.info()
+        facts: Any = self._bounded(self._redis.info)
         return dict(facts)
 
     def slow_commands(self, limit: int) -> list[SlowCommand]:
         """Return the newest entries of SLOWLOG, the newest first; of a cluster's node, it is named with the command."""
-        with translating(self.host):
-            entries: Any = self._redis.slowlog_get(limit)
+        entries: Any = self._bounded(partial(self._redis.slowlog_get, limit))
         return [_slow(entry, self._told) for entry in entries]
 
     def latency_events(self) -> list[LatencyEvent]:
         """Return what LATENCY LATEST says; of a cluster's node, it is named with the event."""
-        with translating(self.host):
-            rows: Any = self._redis.latency_latest()
+        rows: Any = self._bounded(self._redis.latency_latest)
         return [
             LatencyEvent(
                 event=clean(_text(row[0])) + self._told,
@@ -163,6 +168,27 @@ class Node:
             )
             for row in rows
         ]
+
+    def _bounded(self, call: Callable[[], Any]) -> Any:
+        """Return `call()`, or raise Unreachable: the driver's own time-out is for each piece of an answer, and drips have many."""
+        seconds = self._timeout + _TRYING
+
+        def waited_for() -> Any:
+            _waiting.until = time.monotonic() + seconds
+            return call()
+
+        with translating(self.host):
+            return within(seconds, waited_for, f"Redis at {self.host}")
+
+
+class _Pauses(ExponentialBackoff):
+    """Pauses that grow, for as long as somebody waits: what was given up is not sent again, as others may be at work by then."""
+
+    def compute(self, failures: int) -> float:
+        """Return the seconds until a call is tried again. Raises TimeoutError where nobody waits for it any more."""
+        if time.monotonic() > getattr(_waiting, "until", 0.0):
+            raise TimeoutError("nobody waits for it any more")
+        return float(super().compute(failures))
 
 
 def elsewhere(url: str, host: str, port: int) -> str:
@@ -181,7 +207,7 @@ def _client(url: str, timeout: float) -> "redis.Redis":
         protocol=2,
         # A connection that is refused is tried again; one that hangs has cost its whole time-out already.
         retry=Retry(
-            ExponentialBackoff(base=_PAUSE, cap=_LONGEST_PAUSE),
+            _Pauses(base=_PAUSE, cap=_LONGEST_PAUSE),
             _RETRIES,
             supported_errors=(ConnectionError,),
         ),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import click
 
 from sandbox.errors import ArrakisError, Blocked, SandboxCode, SandboxError, Unreachable
+from sandbox.secrets import concealed
 from sandbox.text import clean
 
 __all__ = ["EXITS", "Internal", "Misuse", "Refused", "calmly", "code_of", "exit_of", "plain"]
@@ -112,7 +113,7 @@ def _surprised(error: Exception, *, json: bool) -> int:
     hint = "" if debug else "GAIB_DEBUG=1 shows where"
     with contextlib.suppress(OSError):
         if debug:
-            traceback.print_exception(error)
+            sys.stderr.write(concealed("".join(traceback.format_exception(error))))
         _failed(Internal(f"something unexpected went wrong ({why})", hint=hint), json=json)
     _let_go_of_output()
     return 1

@@ -1,6 +1,9 @@
 """An audit: everything looked at together, compared with the last time, kept, and nothing changed anywhere."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +132,11 @@ def test_warnings_pass_where_only_what_is_critical_is_to_fail(newcomer: Engineer
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("--only", "rb-sb-03"), "--only takes rb-sb-001 or "),
+        (("--only", "rb-sb-03"), "next: say --only rb-sb-003"),
         (("--fail-on", "unknown"), "--fail-on takes warning or critical, not 'unknown'"),
         (("--since", "audit-yesterday"), "there is no audit audit-yesterday"),
         (("--since", "pyproject.toml"), "cannot be read as an audit"),
-        (("--since", "docs/schemas/audit.json"), "is no audit"),
+        (("--since", "docs/schemas/audit.json"), "cannot be read as an audit"),
         (("--env", "prodution"), "did you mean production?"),
     ],
 )
@@ -153,3 +156,93 @@ def test_a_state_folder_that_cannot_be_written_loses_nothing_of_the_answer(
     assert answer.code == 0, answer.said
     assert "AUDIT of custom: healthy" in answer.out
     assert "the audit cannot be kept" in answer.err
+
+
+def test_what_cannot_be_read_on_the_shelf_is_passed_over(newcomer: Engineer) -> None:
+    first = audited(newcomer, "--only", "quarantine", code=0)
+    [folder] = newcomer.state.glob("*/audits")
+    (folder / f"{first['audit']}.json").rename(folder / "audit-20260101-000000-0000.json")
+    for number, text in enumerate(("{", '{"audit": "x"}', json.dumps({**first, "at": "yesterday"}), "[]")):
+        (folder / f"audit-20260201-000000-000{number}.json").write_text(text)
+    answer = newcomer.call("audit", "--only", "quarantine", "--json")
+    assert answer.code == 0, answer.said
+    assert answer.document["changes"]["since"] == first["audit"]
+    assert answer.err.count("cannot be read as an audit: passed over") == 4
+
+
+def test_audits_of_the_future_go_first_and_the_one_just_made_stays(newcomer: Engineer) -> None:
+    first = audited(newcomer, "--only", "quarantine", code=0)
+    [folder] = newcomer.state.glob("*/audits")
+    for day in range(KEPT):
+        (folder / f"audit-209901{day + 1:02d}-000000-0000.json").write_text(json.dumps(first))
+    again = audited(newcomer, "--only", "quarantine", code=0)
+    assert again["changes"]["since"] == first["audit"]
+    assert {f"{first['audit']}.json", f"{again['audit']}.json"} <= set(kept(newcomer))
+
+
+def test_a_reader_who_goes_away_loses_nothing_that_is_kept(newcomer: Engineer) -> None:
+    command = [sys.executable, "-m", "runbooks", "audit", "--only", "quarantine"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=dict(newcomer.env),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["quarantine   healthy"]
+    assert len(kept(newcomer)) == 3
+
+
+def test_a_disk_that_takes_no_answer_is_told_in_one_line(newcomer: Engineer) -> None:
+    command = [sys.executable, "-m", "runbooks", "audit", "--only", "quarantine"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=dict(newcomer.env),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert "the answer cannot be printed: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(kept(newcomer)) == 3
+
+
+def test_a_stop_that_is_raised_is_critical(newcomer: Engineer) -> None:
+    assert newcomer.call("emergency-stop", "--only", "cleanup", "--yes").code == 0
+    try:
+        found = audited(newcomer, "--only", "emergency", "--fail-on", "critical")
+        assert (found["outcome"], found["findings"][0]["severity"]) == ("proposed", "critical")
+    finally:
+        assert newcomer.call("emergency-resume", "--yes").code == 0
+    assert audited(newcomer, "--only", "emergency", code=0)["outcome"] == "healthy"
+
+
+def test_what_passes_is_still_told_as_what_it_is(newcomer: Engineer) -> None:
+    found = audited(newcomer, "--only", "rb-sb-002", "--fail-on", "critical", code=0)
+    assert (found["outcome"], found["exit"]) == ("proposed", 0)
+
+
+def test_an_outage_is_told_once_with_all_that_it_hides(newcomer: Engineer) -> None:
+    blind = newcomer.but(REDIS_URL="redis://127.0.0.1:1/0")
+    answer = blind.call("audit", "--only", "rb-sb-003,quarantine", "--timeout", "5")
+    assert answer.code == 3, answer.said
+    told = [line for line in answer.out.splitlines() if ": cannot tell: Redis" in line]
+    assert len(told) == 1, answer.out
+    assert told[0].startswith("unknown  keys, families: cannot tell: Redis at 127.0.0.1:1")
+    assert told[0].endswith("(rb-sb-003, quarantine)")
+
+
+def test_what_was_refused_has_a_report_too(newcomer: Engineer, tmp_path: Path) -> None:
+    answer = newcomer.call("apply", "--plan", "rb-sb-003-none", "--report", str(tmp_path / "reports"))
+    assert answer.code == 1, answer.said
+    [page] = (tmp_path / "reports").glob("*.html")
+    assert "there is no plan rb-sb-003-none" in page.read_text()

@@ -1,10 +1,11 @@
-"""A world that a module's tests share, in a lab that all modules of a worker use one after the other."""
+"""A world that a module's tests share, in a lab that all modules of a worker use one after the other; and one that none changes."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from lab import control
+from tests.integration.logins import prepared
 from tests.integration.world import World, clear, world_of
 
 
@@ -13,6 +14,14 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.Lab]:
     """Return a lab with nothing in it."""
     lab = control.start(tmp_path_factory.mktemp("grounds") / "home", watch_parent=True)
     yield lab
+    control.reset(lab.home)
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.Lab]:
+    """Return a lab with orphans, in which nothing belongs to a superuser: runs were made before. Its tests leave it as it was."""
+    lab = control.start(tmp_path_factory.mktemp("guarded") / "home", watch_parent=True)
+    yield prepared(control.lay_out(lab, "rb-sb-003"))
     control.reset(lab.home)
 
 

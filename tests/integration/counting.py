@@ -33,6 +33,7 @@ from runbooks.engine.model import (
     State,
 )
 from runbooks.engine.operate import Operator
+from runbooks.engine.page import Rights
 from runbooks.engine.systems import readers, target
 from runbooks.reports.document import exit_of
 from sandbox.adapters.workqueue import JetStreamQueue
@@ -48,6 +49,7 @@ class Count:
     """Counts a key up, in a transaction behind the fence; many at once. An action may be slow, fail, find no server at first, or kill its worker."""
 
     verb = "count"
+    rights = Rights()
 
     def __init__(self, gate: Gate, meddle: Callable[[Action], None]) -> None:
         self._gate, self._meddle = gate, meddle

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import pytest
 
 from runbooks.audit.sections import SECTIONS, Section, look
 from runbooks.catalogue import RUNBOOKS
 from runbooks.engine.apply import Outcome
+from runbooks.engine.distributed import Coordinator, work_queue
 from runbooks.engine.environment import resolve
 from runbooks.engine.model import Runbook
-from runbooks.engine.operate import Diagnosis, Operator
+from runbooks.engine.operate import Ask, Diagnosis, Operator
 
 __all__ = ["Desk"]
 
@@ -26,11 +28,14 @@ class Desk:
         """Take the variables, and where plans and journal live."""
         self._env = env
         environment = resolve(None, env, state, state)
-        self._operator = Operator(environment, timeout=15, progress=lambda *_: None, tell=lambda _: None)
+        self.told: list[str] = []
+        self._operator = Operator(environment, timeout=15, progress=lambda *_: None, tell=self.told.append)
 
-    def diagnose(self, runbook: Runbook, **about: str) -> Diagnosis:
-        """Diagnose and plan."""
-        return self._seated(lambda: self._operator.diagnose(runbook, about=about))
+    def diagnose(
+        self, runbook: Runbook, options: Mapping[str, Any] = MappingProxyType({}), /, **about: str
+    ) -> Diagnosis:
+        """Diagnose and plan; `options` as the procedure's `propose` takes them."""
+        return self._seated(lambda: self._operator.diagnose(runbook, about=about, **options))
 
     def audit(self) -> tuple[Section, ...]:
         """Look at everything."""
@@ -39,13 +44,22 @@ class Desk:
             lambda: look(environment, list(SECTIONS), now=now, timeout=15, tell=lambda _: None)
         )
 
-    def apply(self, found: Diagnosis) -> Outcome:
+    def apply(self, found: Diagnosis, *, ask: Ask = lambda *_: None) -> Outcome:
         """Apply what was proposed, whole."""
         plan = found.plan
         assert plan, [each.summary for each in found.findings]
         many = len(plan.actions)
+        return self._seated(lambda: self._operator.apply(plan, found.runbook, ask=ask, max_targets=many))
+
+    def hand_over(self, found: Diagnosis) -> str:
+        """Lay what was proposed on the work queue, and return the run."""
+        environment, plan = self._operator.environment, found.plan
+        assert plan
+        many = len(plan.actions)
         return self._seated(
-            lambda: self._operator.apply(plan, found.runbook, ask=lambda *_: None, max_targets=many)
+            lambda: Coordinator(self._operator, work_queue(environment, timeout=5)).start(
+                plan, found.runbook, ask=lambda *_: None, max_targets=many
+            )
         )
 
     def undo(self, outcome: Outcome) -> Outcome:

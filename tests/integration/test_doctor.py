@@ -22,34 +22,22 @@ from runbooks.engine.environment import FOLDER, Environment, resolve
 from runbooks.engine.errors import Exit
 from runbooks.engine.model import Finding, Severity
 from runbooks.engine.page import Rights
+from runbooks.engine.permission import ASKING
 from runbooks.reports import checkup
-from sandbox.adapters.postgres import Postgres
-from tests.conftest import StartLab
-from tests.integration.logins import PASSWORD, USER, given_away, limited
+from tests.integration.logins import PASSWORD, USER, limited
 from tests.integration.pgbouncer import pooled
 from tests.pagerduty_stand_in import stand_in
 from tests.wires import recording
 
 READS = reduce(or_, (each.page.reads for each in RUNBOOKS.values()))
-ASKING = Rights(
-    redis=frozenset({"+acl|whoami", "+acl|dryrun", "+time"}),
-    nats=frozenset({"$SYS.REQ.USER.INFO"}),
-    aws=frozenset({"iam:SimulatePrincipalPolicy"}),
-)
-"""What lets a login ask what it may do."""
-
 CLOSED = "127.0.0.1:1"
 SECRET = "canary-5f3759df"
 
 
-@pytest.fixture(scope="module")
-def lab(start_lab: StartLab) -> control.Lab:
-    """Return a lab in which runs were made before, and nothing belongs to a superuser."""
-    lab = start_lab()
-    for name in ("0002_runbooks", "0003_emergencies"):
-        Postgres(lab.env["DATABASE_URL"], tag="tests").script(f"migrations/{name}")
-    given_away(lab.env)
-    return lab
+@pytest.fixture
+def lab(guarded: control.Lab) -> control.Lab:
+    """Return a lab that is not changed."""
+    return guarded
 
 
 @pytest.fixture
@@ -193,6 +181,7 @@ def test_with_every_server_stopped_each_is_told_of_once(lab: control.Lab, examin
     see_that_no_secret_is_told(found)
 
 
+@pytest.mark.soak
 def test_servers_that_hang_cost_no_more_than_the_time_that_is_given(
     lab: control.Lab, examined: Examined
 ) -> None:
@@ -276,6 +265,7 @@ def test_the_login_s_end_is_told(
     see_that_no_secret_is_told(found)
 
 
+@pytest.mark.soak
 def test_another_account_than_the_environment_s_is_not_looked_at_for_it(examined: Examined) -> None:
     found = examined(altered=lambda environment: replace(environment, account="999999999999"))
     assert of(found, "AWS")["account"].severity is Severity.CRITICAL
@@ -306,7 +296,8 @@ def test_a_database_without_the_toolkit_s_tables_is_told_apart_from_a_strange_on
 
 
 @pytest.mark.parametrize(
-    ("console", "told"), [(True, "through PgBouncer 1."), (False, "through PgBouncer in ")]
+    ("console", "told"),
+    [(True, "through PgBouncer 1."), pytest.param(False, "through PgBouncer in ", marks=pytest.mark.soak)],
 )
 def test_a_pooler_before_the_database_is_seen(
     lab: control.Lab, examined: Examined, tmp_path: Path, console: bool, told: str
@@ -317,6 +308,7 @@ def test_a_pooler_before_the_database_is_seen(
     assert {each.severity for each in found.values()} == {Severity.OK}
 
 
+@pytest.mark.soak
 def test_pagerduty_s_key_is_tried_by_looking(examined: Examined, lab: control.Lab) -> None:
     with stand_in() as stand:
         env = {**lab.env, **stand.variables, "SSL_CERT_FILE": str(stand.ca)}
@@ -329,6 +321,7 @@ def test_pagerduty_s_key_is_tried_by_looking(examined: Examined, lab: control.La
     see_that_no_secret_is_told(wrong)
 
 
+@pytest.mark.soak
 def test_redis_keys_that_the_examination_asks_for_need_not_be_there(
     lab: control.Lab, examined: Examined
 ) -> None:

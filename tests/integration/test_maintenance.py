@@ -566,7 +566,7 @@ def test_a_table_that_somebody_vacuums_is_left_alone(gate: Gated, world: World) 
         actions, left = RUNBOOK.propose(look(gate))
     assert told
     assert told.startswith(f"session {pid} (lab, psql) since 20")
-    assert re.search(r" UTC: VACUUM, scanning heap \d+ %$", told)
+    assert re.search(r"Z: VACUUM, scanning heap \d+ %$", told)
     assert "sandboxes" not in [each.resource.id for each in actions]
     assert [each.summary for each in left] == [f"sandboxes: somebody is at work on it: {told}"]
     assert gate.in_use(action) is None

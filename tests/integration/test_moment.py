@@ -8,8 +8,9 @@ from runbooks.engine.environment import Environment
 from runbooks.engine.sharing import sharing
 from runbooks.engine.systems import Readers, readers
 from sandbox import keyspace, registry
-from sandbox.errors import Unreachable
-from sandbox.ports import SqlReader
+from sandbox.errors import ArrakisError, Unreachable
+from sandbox.model import Status
+from sandbox.ports import APPLICATION, SqlReader
 from tests.integration.world import World
 
 
@@ -55,6 +56,44 @@ def test_what_is_shared_is_of_one_moment_though_it_is_asked_later_and_in_other_w
         assert names(shared.sql) == before
         with shared.sql.snapshot() as snapshot:  # another statement, asked for the first time
             assert registry.counts(snapshot).sandboxes == len(before)
+
+
+def test_what_was_read_stays_though_the_session_that_holds_the_moment_is_ended(world: World) -> None:
+    before = names(world.database)
+    with sharing(systems(world)) as shared:
+        assert names(shared.sql) == before
+        ended = world.sql.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE '%pg_export_snapshot%' AND pid <> pg_backend_pid()"
+        ).fetchall()
+        assert ended == [(True,)]
+        assert names(shared.sql) == before
+        with (
+            pytest.raises(ArrakisError),
+            shared.sql.snapshot() as snapshot,
+        ):  # what was not read yet cannot be had
+            registry.counts(snapshot)
+
+
+def test_few_connections_are_used_however_many_ask(world: World) -> None:
+    used: list[int] = []
+    with sharing(systems(world)) as shared:
+
+        def ask(number: int) -> None:
+            with shared.sql.snapshot() as snapshot:
+                registry.listing(snapshot, owner=f"nobody-{number}", statuses=[Status.RUNNING])
+                used.append(
+                    world.count(
+                        "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", APPLICATION
+                    )
+                )
+
+        asking = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        for each in asking:
+            each.start()
+        for each in asking:
+            each.join(30)
+    assert len(used) == 8
+    assert max(used) <= 3
 
 
 def test_the_keyspace_is_gone_through_once(world: World) -> None:

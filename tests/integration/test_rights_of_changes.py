@@ -10,20 +10,12 @@ from lab import control
 from runbooks.catalogue import RUNBOOKS
 from runbooks.engine.apply import Outcome
 from runbooks.engine.errors import Exit
-from sandbox.adapters.postgres import Postgres
+from runbooks.engine.permission import ASKING
 from tests.conftest import StartLab, follow
 from tests.integration.desk import Desk
-from tests.integration.logins import given_away, limited
+from tests.integration.logins import limited, prepared
 from tests.integration.needs import beyond, used
 from tests.wires import recording
-
-
-def prepared(lab: control.Lab) -> control.Lab:
-    """Make the toolkit's own tables, as an earlier run did; nothing else belongs to a superuser."""
-    for name in ("0002_runbooks", "0003_emergencies"):
-        Postgres(lab.env["DATABASE_URL"], tag="tests").script(f"migrations/{name}")
-    given_away(lab.env)
-    return lab
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +33,7 @@ def lab(start_lab: StartLab) -> control.Lab:
 def apply(lab: control.Lab, name: str, state: Path, *, undo: bool = False, **about: str) -> Outcome:
     """Diagnose, apply and undo, with logins that have the rights of this procedure's page and no others."""
     runbook = RUNBOOKS[name]
-    rights = runbook.page.reads | runbook.page.writes
+    rights = runbook.page.reads | runbook.page.writes | ASKING
     with limited(lab.env, rights, state, nats=False) as env, recording(env, asking=lab.env) as wires:
         desk = Desk(wires.env, state)
         outcome = desk.apply(desk.diagnose(runbook, **about))
@@ -70,6 +62,7 @@ def test_an_emergency_stop_and_what_resumes(lab: control.Lab, tmp_path: Path) ->
     assert len(verbs(resumed)) == 4
 
 
+@pytest.mark.soak
 def test_old_audit_rows_go_and_come_back(lab: control.Lab, tmp_path: Path) -> None:
     shelf = tmp_path / "shelf"
     shelf.mkdir()
@@ -83,9 +76,6 @@ def of_mass_cleanup(lab: control.Lab, tmp_path: Path) -> None:
 
 
 def of_purging(lab: control.Lab, tmp_path: Path) -> None:
-    with psycopg.connect(lab.env["DATABASE_URL"], autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA quarantine_20200101000000_00000000")
-        connection.execute("ALTER SCHEMA quarantine_20200101000000_00000000 OWNER TO owner_of_schemas")
     outcome = apply(lab, "purge-quarantine", tmp_path)
     assert verbs(outcome) == {"drop schema"}
 

@@ -28,6 +28,7 @@ from runbooks.engine.model import (
     Trial,
 )
 from runbooks.engine.operate import Diagnosis, Operator
+from runbooks.engine.page import Rights
 from runbooks.engine.systems import Readers, Writers
 from sandbox.errors import ArrakisError
 from sandbox.facts import Fact, Known, Unknown
@@ -48,6 +49,7 @@ class PutKey:
     """Writes a key, and sees it there; what is to be tried says whether Redis is to refuse it."""
 
     verb = "put key"
+    rights = Rights()
 
     def __init__(self, read: Readers, write: Writers) -> None:
         self._read, self._write = read, write

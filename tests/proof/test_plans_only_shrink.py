@@ -124,9 +124,8 @@ def assert_used_up(desk: Desk, plan: Plan, field: Field) -> None:
     assert field.contents() == before
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_whatever_happens_meanwhile_is_left_alone(desk: Desk, world: World, seed: int) -> None:
-    assert shrink(desk, world, seed, EACH) > 0
+def test_whatever_happens_meanwhile_is_left_alone(desk: Desk, world: World) -> None:
+    assert shrink(desk, world, 0, EACH) > 0
 
 
 @pytest.mark.soak

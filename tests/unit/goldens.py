@@ -1,6 +1,6 @@
 """Golden texts: what is made is as it was when somebody last looked at it.
 
-`GOLDEN=write .venv/bin/pytest -n 0 tests/unit/test_{html,markdown,terminal}.py` writes them anew; look at the difference
+`GOLDEN=write .venv/bin/pytest -n 0 tests/unit/test_{html,markdown,terminal,audit_text}.py` writes them anew; look at the difference
 before you commit it.
 """
 

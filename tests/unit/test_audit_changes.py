@@ -74,7 +74,9 @@ A, B = "sandbox_a", "sandbox_b"
         ),
         ([], [finding("unknown", "keys")], {"new": ["keys "]}),
         ([finding("unknown", "keys")], [], {"gone": ["keys "]}),
-        ([finding("unknown", "keys")], [finding("warning", "keys")], {"new": ["keys "]}),
+        ([finding("unknown", "keys")], [finding("warning", "keys")], {"untold": ["keys "]}),
+        ([finding("unknown", "keys")], [finding("ok", "keys")], {"gone": ["keys "]}),
+        ([finding("ok", "keys")], [finding("unknown", "keys")], {"new": ["keys "]}),
         ([finding("warning", "keys")], [finding("unknown", "keys")], {"untold": ["keys "]}),
     ],
 )
@@ -88,6 +90,29 @@ def test_what_cannot_be_told_any_more_is_not_gone() -> None:
         "new": ["database "],
         "untold": ["orphaned schema sandbox_a"],
     }
+
+
+def test_what_was_hidden_by_an_outage_is_not_new_after_it() -> None:
+    before = audit(finding("unknown", "database"))
+    now = audit(finding("warning", named=A))
+    assert kinds(before, now) == {"gone": ["database "], "untold": ["orphaned schema sandbox_a"]}
+
+
+@pytest.mark.parametrize("check", ["cause", "left alone", "log", "log error"])
+def test_one_cause_in_the_place_of_another_is_another(check: str) -> None:
+    before, now = (
+        finding("critical", check, said="Redis is gone"),
+        finding("critical", check, said="a right is missing"),
+    )
+    assert kinds(audit(before), audit(now)) == {"new": ["a right is missing"], "gone": ["Redis is gone"]}
+
+
+def test_what_is_gone_is_told_in_the_words_that_it_had() -> None:
+    before, now = (
+        finding("critical", named=A, said="it is an orphan"),
+        finding("ok", named=A, said="all is well"),
+    )
+    assert kinds(audit(before), audit(now)) == {"gone": ["it is an orphan"]}
 
 
 def test_another_section_that_cannot_tell_hides_nothing_of_this_one() -> None:

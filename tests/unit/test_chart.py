@@ -83,12 +83,12 @@ def test_no_line_is_drawn_across_a_time_without_data_and_a_point_alone_is_a_dot(
         (
             (1, 3, 2),
             None,
-            "3 values from 2026-03-01 12:00 to 2026-03-01 12:10 UTC: lowest 1, highest 3, last 2.",
+            "3 values, 2026-03-01T12:00Z/2026-03-01T12:10Z: lowest 1, highest 3, last 2.",
         ),
         (
             (7,),
             5,
-            "1 value from 2026-03-01 12:00 to 2026-03-01 12:00 UTC: lowest 7, highest 7, last 7. Threshold 5: 1 value is above it.",
+            "1 value, 2026-03-01T12:00Z: lowest 7, highest 7, last 7. Threshold 5: 1 value is above it.",
         ),
     ],
 )

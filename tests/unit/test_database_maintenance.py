@@ -225,7 +225,7 @@ def test_what_is_typed_says_how_many_rows_are_lost_and_one_target_is_one() -> No
             VACUUMS[1:],
             [
                 "sandboxes: somebody is at work on it: session 4711 (autovacuum worker) since "
-                "2026-03-01 11:00:00 UTC: VACUUM, scanning heap 40 %"
+                "2026-03-01T11:00Z: VACUUM, scanning heap 40 %"
             ],
         ),
         (
@@ -250,7 +250,7 @@ def test_what_cannot_be_told_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "session 4711 (autovacuum worker) since 2026-03-01 11:00:00 UTC: VACUUM, scanning heap 40 %"),
+        ({}, "session 4711 (autovacuum worker) since 2026-03-01T11:00Z: VACUUM, scanning heap 40 %"),
         ({"kind": "", "since": None, "phase": ""}, "session 4711"),
         (
             {"user": "ada", "application": "psql\n", "kind": "client backend", "phase": "", "since": None},
@@ -259,7 +259,7 @@ def test_what_cannot_be_told_is_unknown() -> None:
         ({"pid": 0, "kind": "", "since": None, "phase": ""}, "a prepared transaction"),
         (
             {"scanned": None, "total": None, "phase": "initializing"},
-            "session 4711 (autovacuum worker) since 2026-03-01 11:00:00 UTC: VACUUM, initializing",
+            "session 4711 (autovacuum worker) since 2026-03-01T11:00Z: VACUUM, initializing",
         ),
     ],
 )
@@ -279,7 +279,7 @@ def test_what_is_old_is_counted_and_what_stays_has_its_reason() -> None:
     findings = diagnose(facts(log=Known(log)))
     old, stays = found(findings, "audit log"), found(findings, "kept")
     assert old.summary == (
-        "300,000 audit rows are older than 90 d (2025-12-01 12:00 UTC), the oldest of 2025-11-11"
+        "300,000 audit rows are older than 90 d (2025-12-01T12:00Z), the oldest of 2025-11-11T12:00Z"
     )
     assert old.severity is Severity.WARNING
     assert stays.summary == "old audit rows that stay, as something still rests on them: 2"
@@ -324,7 +324,7 @@ def test_a_table_that_is_not_looked_after_is_said_with_what_mends_it(
 def test_a_table_says_when_it_was_last_looked_after() -> None:
     told = found(diagnose(facts(audit={"analyzed_at": None})), "table", AUDIT)
     assert told.summary == (
-        f"{AUDIT}: 12 dead rows; last VACUUM: never, autovacuum: 2026-03-01 11:00 UTC, ANALYZE: never"
+        f"{AUDIT}: 12 dead rows; last VACUUM: never, autovacuum: 2026-03-01T11:00Z, ANALYZE: never"
     )
 
 
@@ -340,7 +340,7 @@ def holder(kind: str, since: datetime | None) -> Holder:
     [
         (
             Known((holder("session", NOW - timedelta(hours=3)), holder("session", NOW))),
-            ["session 4711, since 2026-03-01 09:00:00 UTC, 300 transactions old"],
+            ["session 4711, since 2026-03-01T09:00:00Z, 300 transactions old"],
         ),
         (
             Known((holder("replication slot", None),)),

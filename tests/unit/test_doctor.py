@@ -14,9 +14,11 @@ from botocore import xform_name
 from botocore.validate import ParamValidator
 from jsonschema import Draft202012Validator
 
+from diagnostics import policies
+from diagnostics.privileges import REDIS_WORDS
 from diagnostics.stack import Stack
 from runbooks.catalogue import RUNBOOKS
-from runbooks.doctor import asking, cache, cloud, database, machine, messaging, paging
+from runbooks.doctor import cache, cloud, database, machine, messaging, paging
 from runbooks.doctor.checks import Clock, Needs, Takes, clock, rights, untold, version, well, wrong
 from runbooks.doctor.examination import Evidence, diagnose
 from runbooks.engine.environment import Environment
@@ -264,8 +266,8 @@ def test_rights_to_look_are_not_told_again_as_rights_to_change() -> None:
 
 
 def test_aws_is_asked_for_exactly_the_actions_that_the_pages_name() -> None:
-    place = asking.Place(partition="aws", region="eu-central-1", account="123456789012")
-    asked = asking.questions(Stack(), place, now=NOW)
+    place = policies.Place(partition="aws", region="eu-central-1", account="123456789012")
+    asked = policies.questions(Stack(), place, now=NOW)
     assert {*asked, "s3:ListBucket"} == READS.aws  # which bucket, only whoever asks for an archive knows
     session = botocore.session.get_session()
     for action, calls in asked.items():
@@ -278,8 +280,8 @@ def test_aws_is_asked_for_exactly_the_actions_that_the_pages_name() -> None:
 
 
 def test_a_policy_is_asked_about_what_a_change_would_touch() -> None:
-    place = asking.Place(partition="aws-cn", region="cn-north-1", account="123456789012")
-    found = asking.simulations(Stack(), place, WRITES.aws - READS.aws)
+    place = policies.Place(partition="aws-cn", region="cn-north-1", account="123456789012")
+    found = policies.simulations(Stack(), place, WRITES.aws - READS.aws)
     asked = {action: arn for arn, actions in found.items() for action in actions}
     assert set(asked) == {each for each in WRITES.aws - READS.aws if not each.startswith(("s3:", "iam:"))}
     assert (
@@ -297,11 +299,11 @@ def test_a_policy_is_asked_about_what_a_change_would_touch() -> None:
     ],
 )
 def test_policies_are_those_of_the_role_behind_a_session(arn: str, principal: str) -> None:
-    assert asking.principal(arn) == principal
+    assert policies.principal(arn) == principal
 
 
 def test_redis_is_asked_about_every_right_that_the_pages_name() -> None:
-    assert READS.redis | WRITES.redis == set(cache._BY_DRY_RUN)
+    assert READS.redis | WRITES.redis == REDIS_WORDS
 
 
 def test_packages_are_compared_with_what_is_pinned() -> None:

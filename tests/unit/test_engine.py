@@ -17,6 +17,7 @@ from runbooks.engine.errors import Exit, LeaseHeld, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry, verify
 from runbooks.engine.lease import Lease
 from runbooks.engine.model import Action, Observation, Phase, Plan, Reversibility, State
+from runbooks.engine.page import Rights
 from sandbox.errors import ArrakisError
 from tests.unit.plans import NOW, TARGET, plan
 
@@ -304,6 +305,7 @@ class Flip:
     """Things that are flipped. A call that no test prepared fails."""
 
     verb = "flip"
+    rights = Rights()
 
     def __init__(self, **things: State) -> None:
         self.things, self.users, self.calls = things, dict[str, str](), list[str]()

@@ -38,6 +38,7 @@ def test_what_is_named_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
     [
         ('[stack]\nclutser = "x"', "one of cluster"),
         ('[stack]\nzzz = "x"', "one of alarm_prefix, cleanup_logs"),
+        ('[stack]\nCleanup-LOGS = "x"', "one of cleanup_logs"),
         ("[stack]\ncluster = 7", 'write it as cluster = "…"'),
         ('[stack]\nstream_replicas = "3"', "write it as stream_replicas = 3"),
         ("[stack]\nstream_replicas = true", "write it as stream_replicas = 3"),

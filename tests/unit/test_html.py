@@ -147,6 +147,46 @@ def test_ten_thousand_findings_make_less_than_five_megabytes_and_none_is_left_ou
     assert named == {finding["resource"]["id"] for finding in made["findings"]}
 
 
+@pytest.mark.parametrize("text", ["<" * 380, "\u202e" * 380, "日" * 380, "sandbox_" * 48])
+def test_nor_do_ten_thousand_with_long_names_that_were_made_to_swell(text: str) -> None:
+    made = postmortem.many(10_000)
+    for number, each in enumerate(made["findings"]):
+        each["resource"]["id"] = f"{number} {text}"
+        each["summary"] = f"schema {text} has no sandbox"
+        each["evidence"]["was"] = text
+    assert len(html.render(made).encode()) < 5_000_000
+
+
+@pytest.mark.parametrize("text", ["a word or two", "<" * 300, "\x1b" * 30_000])
+def test_of_very_many_details_the_first_are_told_and_the_others_counted(text: str) -> None:
+    made = postmortem.many(200)
+    details = [f"{number} {text}" for number in range(2_000)]
+    for each in made["findings"]:
+        each["evidence"]["details"] = details
+    page = html.render(made)
+    assert len(page.encode()) < 5_000_000
+    assert "<li>49 " in page
+    assert "<li>50 " not in page
+    assert "<li>and 1950 more: the JSON file has them</li>" in page
+
+
+def test_a_very_long_text_of_the_time_line_is_cut() -> None:
+    moments = [
+        {"at": postmortem.AT.isoformat(), "kind": "note", "text": "<&\x1b\n" * 7_500, "severity": None}
+        for _ in range(500)
+    ]
+    page = html.render({**postmortem.ran(), "timeline": moments})
+    assert len(page.encode()) < 1_000_000
+    assert page.count("…</td>") == 200
+
+
+def test_a_command_is_never_cut_and_a_moment_in_it_stays() -> None:
+    command = f"psql -c \"SELECT '2026-03-01T12:00Z', '{'x' * 5_000}'\""
+    made = postmortem.ran()
+    said = Page(html.render({**made, "next": {**made["next"], "undo": command}})).said
+    assert command in said
+
+
 def test_a_plan_of_many_actions_is_told_in_groups_and_names_every_target() -> None:
     made = postmortem.diagnosed()
     action = made["plan"]["actions"][0]
@@ -155,6 +195,11 @@ def test_a_plan_of_many_actions_is_told_in_groups_and_names_every_target() -> No
     page = html.render({**made, "plan": {**made["plan"], "actions": many}})
     assert "<td>quarantine schema</td><td>1000</td>" in page
     assert all(f"{name}<br>" in page for name in names)
+
+
+@pytest.mark.parametrize("made", PAGES)
+def test_the_lab_is_named(made: Any) -> None:
+    assert "<b>the lab, no production</b>" in html.render({**made(), "lab": True})
 
 
 @pytest.mark.parametrize("said", ["one\n<two>\x1b[2J", "one\r\n<two>\x1b[2J"])

@@ -130,14 +130,18 @@ def report(**changes: Any) -> LogReport:
 @pytest.mark.parametrize(
     ("changes", "complete", "words"),
     [
-        ({}, True, "read 09:00–10:00 UTC, complete"),
+        ({}, True, "read 2026-03-01T09:00Z/2026-03-01T10:00Z, complete"),
         (
             {"covered_from": BEGIN + timedelta(minutes=40), "stopped": "slow"},
             False,
-            "read 09:40–10:00 UTC, cut at 09:40 (asked from 09:00): slow",
+            "read 2026-03-01T09:40Z/2026-03-01T10:00Z, cut at 2026-03-01T09:40Z (asked from 2026-03-01T09:00Z): slow",
         ),
-        ({"covered_from": END, "stopped": "slow"}, False, "read only some lines of 09:00–10:00 UTC: slow"),
-        ({"begin": BEGIN - timedelta(days=1)}, True, "read 28 Feb 09:00–01 Mar 10:00 UTC, complete"),
+        (
+            {"covered_from": END, "stopped": "slow"},
+            False,
+            "read only some lines of 2026-03-01T09:00Z/2026-03-01T10:00Z: slow",
+        ),
+        ({"begin": BEGIN - timedelta(days=1)}, True, "read 2026-02-28T09:00Z/2026-03-01T10:00Z, complete"),
     ],
 )
 def test_a_report_says_what_it_covers(changes: dict[str, Any], complete: bool, words: str) -> None:
@@ -263,7 +267,8 @@ def test_throttling_without_end_cuts_what_was_read() -> None:
     assert (told.errors, told.stopped) == (1, "come more slowly")
     assert told.covered_from == END - timedelta(minutes=10)
     assert sum(clock.slept) < 5
-    assert told.coverage == "read 09:50–10:00 UTC, cut at 09:50 (asked from 09:00): come more slowly"
+    cut = "cut at 2026-03-01T09:50Z (asked from 2026-03-01T09:00Z): come more slowly"
+    assert told.coverage == f"read 2026-03-01T09:50Z/2026-03-01T10:00Z, {cut}"
 
 
 def test_the_budget_cuts_what_was_read() -> None:

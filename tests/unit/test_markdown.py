@@ -102,6 +102,30 @@ def test_of_very_many_findings_the_first_are_told_and_the_others_counted() -> No
     assert "- and 2470 more" in page
 
 
+@pytest.mark.parametrize("text", ["<" * 380, "sandbox_" * 48, "\x1b" * 30_000])
+def test_nor_do_long_texts_swell_it(text: str) -> None:
+    made = postmortem.many(10_000)
+    for each in made["findings"]:
+        each["summary"] = each["resource"]["id"] = text
+        each["evidence"]["details"] = [text] * 2_000
+    moment = {"at": postmortem.AT.isoformat(), "kind": "note", "text": text, "severity": None}
+    page = markdown.render({**made, "timeline": [moment] * 500})
+    assert len(page.encode()) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("made", "head"),
+    [
+        (postmortem.audit, "# Audit of production (the lab, no production)"),
+        (postmortem.diagnosed, "# RB-SB-001 Too many sandboxes in production (the lab, no production)"),
+    ],
+)
+def test_the_title_names_the_lab(made: Any, head: str) -> None:
+    lines = markdown.render({**made(), "lab": True}).splitlines()
+    assert lines[:2] == [head, ""]
+    assert markdown.render(made()).splitlines()[:2] == [head.partition(" (")[0], ""]
+
+
 def test_a_note_of_several_lines_is_one_cell() -> None:
     note = {"at": postmortem.AT.isoformat(), "kind": "note", "text": "one\ntwo", "severity": None}
     page = markdown.render({**postmortem.ran(), "timeline": [note]})

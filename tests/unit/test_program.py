@@ -10,7 +10,7 @@ import pytest
 
 import tasks
 from runbooks.catalogue import RUNBOOKS
-from runbooks.program import near
+from sandbox.text import near
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,6 +101,31 @@ def test_words_are_completed() -> None:
     assert completed("inv rb-sb-003 --env pro") == ["production", "staging"]
     assert completed("inv explain") == list(RUNBOOKS)
     assert completed("inv audit --fail-on") == ["warning", "critical"]
+
+
+def test_a_value_that_is_whole_is_not_offered_again() -> None:
+    assert "--apply" in completed("inv rb-sb-003 --env production --")
+    assert "production" not in completed("inv rb-sb-003 --env production ")
+    assert "rb-sb-001" not in completed("inv explain --runbook rb-sb-003 --")
+
+
+def test_an_open_quote_completes_nothing_and_says_nothing() -> None:
+    answer = call("--complete", "--", "inv", "emergency-stop", "--reason", '"events go')
+    assert (answer.stdout, answer.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("typed", [("--list",), ("explain", "rb-sb-003")])
+def test_a_terminal_that_lacks_letters_gets_the_answer(typed: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runbooks", *typed],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_bash_completes_what_is_called_by_its_path() -> None:

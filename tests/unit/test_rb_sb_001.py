@@ -189,7 +189,7 @@ def test_a_shorter_default_is_suggested_where_the_data_says_so() -> None:
         (live_rows(101), "escalate to Leto now"),
         (
             (*live_rows(92), *(row(900 + n, created_at=NOW - HOUR) for n in range(6))),
-            "passes 100 again at about 15:00",
+            "passes 100 again at about 2026-03-01T15:00Z",
         ),
         (live_rows(50), None),
     ],

@@ -622,7 +622,7 @@ def test_the_way_is_told_hop_by_hop() -> None:
     assert all(each.source for each in found)
     text = [each.summary for each in found]
     assert "101 → box-1" in text[0]
-    assert "running until 2026-03-02 12:00 UTC" in text[1]
+    assert "running until 2026-03-02T12:00Z" in text[1]
     assert "ends by itself in 40 s" in text[2]
     assert "EVENTS takes events.>; sandbox-event-router is served, nothing waits" in text[3]
     assert "no message of the last five minutes" in text[4]

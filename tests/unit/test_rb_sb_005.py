@@ -388,7 +388,7 @@ def test_only_those_idle_beyond_ten_minutes_are_ended() -> None:
     assert (told(actions), left) == (["end session 2", "end session 4"], [])
     assert [action.id for action in actions] == ["a1", "a2"]
     assert actions[1].reason == (
-        "arrakis_app (arrakis-api), connected since 03-01 01:59:00 UTC, idle in a transaction for 10 h; "
+        "arrakis_app (arrakis-api), connected since 2026-03-01T01:59Z, idle in a transaction for 10 h; "
         "it takes one of the connections that are short"
     )
 

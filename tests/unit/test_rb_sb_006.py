@@ -336,7 +336,7 @@ def test_a_statement_that_was_cancelled_in_vain_is_ended_with_its_session() -> N
     seen = healthy(waiting=waiting(root, session(8, 7), locks=((7, True),)), unheeded=Known((told,)))
     [action], _ = propose(seen)
     assert (action.verb, action.before["why"]) == ("end session", Why.UNHEEDED)
-    assert action.reason.endswith(f"run {run} cancelled its statement at 11:59:00 UTC, and it runs on")
+    assert action.reason.endswith(f"run {run} cancelled its statement at 2026-03-01T11:59Z, and it runs on")
     another = replace(told, statement_since=NOW - timedelta(minutes=6))
     [action], _ = propose(replace(seen, unheeded=Known((another,))))
     assert action.verb == "cancel query"

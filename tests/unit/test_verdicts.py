@@ -56,11 +56,11 @@ REFUSED = "PostgreSQL at db:5432: connection refused"
         ({"rule": DISABLED}, "rule arrakis-sandbox-cleanup is disabled"),
         ({"rule": Known(None)}, "there is no rule"),
         (BLOCKED, "view reporting.overview rests on it"),
-        (HELD, "session 4711 of ada (psql, idle in transaction since 11:39:00 UTC)"),
+        (HELD, "session 4711 of ada (psql, idle in transaction since 2026-03-01T11:39Z)"),
         (FAILING, "the clean-up task fails: sandbox-cleanup exited with 1"),
         (
             {"database": database(LATE), "tasks": Known(()), "runs": runs(last=timedelta(hours=2))},
-            "scheduled, but was not started since 10:00 UTC",
+            "scheduled, but was not started since 2026-03-01T10:00Z",
         ),
         # What explains the others comes first.
         ({**BLOCKED, **FAILING, "database": database(LATE)}, "view reporting.overview rests on it"),
@@ -200,7 +200,7 @@ def test_an_error_of_the_log_is_as_bad_as_what_is_left_of_it(
     seen = log_findings(healthy(**{"errors": log(group(text)), **changes}))[1]
     assert seen.severity is severity
     assert said in seen.summary
-    assert "3 × 11:00–11:55 UTC" in seen.summary
+    assert "3 ×, 2026-03-01T11:00Z/2026-03-01T11:55Z" in seen.summary
 
 
 def test_an_error_that_a_later_run_did_not_meet_is_over() -> None:

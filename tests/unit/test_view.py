@@ -31,7 +31,7 @@ def moment(number: int, kind: str = "action", severity: str | None = "ok") -> di
 
 
 def test_the_worst_findings_come_first_and_only_so_many_are_told_in_full() -> None:
-    found = view.sections(
+    found = view.groups(
         [finding(each) for each in ("ok", "warning", "critical", "warning", "unknown")], most=2
     )
     assert [(each.severity, len(each.full), len(each.brief)) for each in found] == [
@@ -44,8 +44,8 @@ def test_the_worst_findings_come_first_and_only_so_many_are_told_in_full() -> No
 
 def test_a_way_is_told_hop_by_hop_where_its_worst_is() -> None:
     hops = [finding(severity, "hop", severity) for severity in ("ok", "warning", "ok")]
-    found = view.sections([finding("critical"), *hops, finding("ok")], most=10)
-    assert [[each["check"] for each in section.full] for section in found] == [
+    found = view.groups([finding("critical"), *hops, finding("ok")], most=10)
+    assert [[each["check"] for each in group.full] for group in found] == [
         ["check"],
         ["hop"] * 3,
         ["check"],

@@ -12,6 +12,7 @@ from runbooks.engine.apply import Outcome, execute, started
 from runbooks.engine.errors import Exit, LeaseHeld, Stopped
 from runbooks.engine.journal import Journal
 from runbooks.engine.model import Action, Bulk, Observation, Pace, Phase, State
+from runbooks.engine.page import Rights
 from sandbox.errors import ArrakisError
 from tests.unit.plans import NOW, plan
 
@@ -20,6 +21,7 @@ class Lights:
     """Things that are lit, many together. Satisfies Bulk; one at a time it is never asked."""
 
     verb = "flip"
+    rights = Rights()
 
     def __init__(self) -> None:
         self.lit = set[str]()

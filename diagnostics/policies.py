@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from diagnostics.stack import Stack
+from sandbox.ports import AwsReader
 
-__all__ = ["Place", "Question", "principal", "questions", "simulations"]
+__all__ = ["Place", "Question", "place_of", "principal", "questions", "resource", "simulate", "simulations"]
 
 _MINUTE = timedelta(minutes=1)
 _FEWEST = 20  # that RDS and ElastiCache let one ask for
@@ -30,6 +31,12 @@ class Place:
     def arn(self, service: str, rest: str) -> str:
         """Return the ARN of something."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{rest}"
+
+
+def place_of(arn: str, region: str | None) -> Place:
+    """Return where somebody with this ARN works."""
+    _, partition, _, _, account, *_ = arn.split(":")
+    return Place(partition=partition, region=region or "", account=account)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +70,35 @@ def questions(stack: Stack, place: Place, *, now: datetime) -> Mapping[str, list
 
 def simulations(stack: Stack, place: Place, actions: Collection[str]) -> Mapping[str, list[str]]:
     """Return what a policy is asked about: by the resource's ARN, the actions upon it."""
+    found: dict[str, list[str]] = {}
+    for action in sorted(each for each in actions if not each.startswith(_UNJUDGED)):
+        found.setdefault(resource(action, stack, place), []).append(action)
+    return found
+
+
+def resource(action: str, stack: Stack, place: Place, *, revision: str = "1") -> str:
+    """Return the ARN of what an action that changes something has to do with; `*` where AWS knows none, or it is named later."""
     arns = {
         "events": place.arn("events", f"rule/{stack.cleanup_rule}"),
         "ecs": place.arn("ecs", f"service/{stack.cluster}/{stack.worker_service}"),
         "rds": place.arn("rds", f"db:{stack.database_instance or '*'}"),
-        "ecs:RunTask": place.arn("ecs", f"task-definition/{stack.cleanup_family}:1"),
+        "ecs:RunTask": place.arn("ecs", f"task-definition/{stack.cleanup_family}:{revision}"),
         "ecs:DescribeTaskDefinition": "*",
     }
-    found: dict[str, list[str]] = {}
-    for action in sorted(each for each in actions if not each.startswith(_UNJUDGED)):
-        arn = arns.get(action) or arns.get(action.partition(":")[0], "*")
-        found.setdefault(arn, []).append(action)
-    return found
+    return arns.get(action) or arns.get(action.partition(":")[0], "*")
+
+
+def simulate(aws: AwsReader, arn: str, target: str, actions: Collection[str]) -> dict[str, bool]:
+    """Return which actions upon a target the policies of whoever has this ARN allow. Raises Denied where one may not ask."""
+    found = aws.read(
+        "iam",
+        "simulate_principal_policy",
+        PolicySourceArn=principal(arn),
+        ActionNames=list(actions),
+        ResourceArns=[target],
+    )
+    results: list[Mapping[str, Any]] = found["EvaluationResults"]
+    return {each["EvalActionName"]: each["EvalDecision"] == "allowed" for each in results}
 
 
 def principal(arn: str) -> str:

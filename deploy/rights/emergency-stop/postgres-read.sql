@@ -1,0 +1,10 @@
+-- generated: do not edit; `./inv docs`
+-- psql -v ON_ERROR_STOP=1 -v role=NAME -f FILE
+\set ON_ERROR_STOP on
+GRANT SELECT ON public.sandbox_audit_log TO :"role";
+GRANT SELECT ON public.sandbox_guild_mapping TO :"role";
+GRANT SELECT ON public.sandboxes TO :"role";
+GRANT SELECT ON runbooks.stopped_sandboxes TO :"role";
+GRANT SELECT ON runbooks.stops TO :"role";
+GRANT USAGE ON SCHEMA public TO :"role";
+GRANT USAGE ON SCHEMA runbooks TO :"role";

@@ -1,0 +1,68 @@
+"""Of what a plan's verbs take, what has to do with its actions is asked for; what is lacking refuses it."""
+
+from typing import Any
+
+import pytest
+
+from runbooks import rights
+from runbooks.engine import guards
+from runbooks.engine.model import Action, Resource, Reversibility
+from runbooks.engine.permission import APPLYING, needed
+from runbooks.remedies import remedies
+from tests.unit.plans import plan
+
+GATE: Any = None  # nothing is done
+REMEDIES = remedies(GATE)
+
+
+def action(verb: str, **before: object) -> Action:
+    return Action(
+        id="a-1",
+        verb=verb,
+        resource=Resource(kind="thing", id="thing"),
+        before=before,
+        after={},
+        reason="",
+        reversibility=Reversibility.NOTHING,
+    )
+
+
+@pytest.mark.parametrize(
+    ("actions", "owned"),
+    [
+        ([action("vacuum table", name="sandboxes")], {"owner of public.sandboxes"}),
+        ([action("create index", name="idx_sandboxes_owner", table="sandbox_audit_log")], {"owner of public.sandbox_audit_log"}),
+        ([action("grant right", kind="schema", statement="GRANT USAGE ON SCHEMA public TO arrakis_app")], set()),
+        ([action("grant right", kind="database", statement="GRANT CREATE ON DATABASE x TO y")], {"owner of the database"}),
+        ([action("grant right", kind="table", statement="GRANT SELECT ON public.sandboxes TO y")], {"owner of public.sandboxes"}),
+        ([action("quarantine schema", name="sandbox_1")], {"owner of sandbox_*"}),
+        ([action("quarantine keys", token="1")], set()),
+        ([action("undo quarantine schema", name="sandbox_1"), action("vacuum table", name="sandboxes")], {"owner of sandbox_*", "owner of public.sandboxes"}),
+    ],
+)  # fmt: skip
+def test_an_owner_s_right_is_needed_for_what_is_named_alone(actions: list[Action], owned: set[str]) -> None:
+    found = needed(actions, REMEDIES)
+    assert {word for word in found.postgres if word.startswith("owner of ")} == owned
+    assert found | APPLYING == found
+
+
+def test_a_plan_that_drops_nothing_needs_no_right_to_drop() -> None:
+    found = needed([action("quarantine keys", token="1")], REMEDIES)
+    assert found == APPLYING | rights.QUARANTINING_KEYS
+    assert "+unlink" not in found.redis
+
+
+def test_every_verb_says_what_it_takes_but_those_that_cannot_know() -> None:
+    silent = {
+        verb for verb, remedy in REMEDIES.items() if needed([], {verb: remedy}) | remedy.rights == APPLYING
+    }
+    assert silent == {"drop object", "create probe schema"}
+
+
+def test_what_is_lacking_refuses_and_is_named() -> None:
+    verdict = guards.permitted(
+        plan(1), {"PostgreSQL": ("CREATE ON DATABASE", "pg_monitor"), "NATS": ("a.b",)}
+    )
+    assert not verdict.allowed
+    assert "at PostgreSQL: CREATE ON DATABASE, pg_monitor; at NATS: a.b (deploy/rights/" in verdict.reason
+    assert guards.permitted(plan(1), {}).allowed
