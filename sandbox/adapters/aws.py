@@ -161,7 +161,8 @@ def _refuse_broken(*, operation_model: Any, response_dict: Mapping[str, Any], **
         return  # an error's own words, or a stream, which sees to its length itself
     if operation_model.http.get("method") == "HEAD":
         return  # what it is the length of is not sent
-    due = operation_model.output_shape and operation_model.output_shape.members
+    shape = operation_model.output_shape
+    due = shape is not None and not all("location" in each.serialization for each in shape.members.values())
     lost = length != str(len(body)) if length else due and not body
     text = body.strip() if "json" in operation_model.service_model.resolved_protocol else b""
     if lost or (text and (text[:1], text[-1:]) != (b"{", b"}")):

@@ -59,6 +59,7 @@ def test_what_is_kept_is_one_audit_as_json_markdown_and_a_page(newcomer: Enginee
     jsonschema.validate(json.loads(page.with_suffix(".json").read_text()), SCHEMA)
 
 
+@pytest.mark.soak
 def test_the_newest_few_are_kept(newcomer: Engineer) -> None:
     first = audited(newcomer, "--only", "quarantine", code=0)
     [folder] = newcomer.state.glob("*/audits")
@@ -121,6 +122,7 @@ def test_with_every_server_stopped_it_ends_in_time_and_can_tell_nothing(newcomer
         assert "secret-" not in path.read_text()
 
 
+@pytest.mark.soak
 def test_warnings_pass_where_only_what_is_critical_is_to_fail(newcomer: Engineer) -> None:
     calm = newcomer.call("audit", "--only", "rb-sb-002", "--fail-on", "critical")
     assert calm.code == 0, calm.said
@@ -158,6 +160,7 @@ def test_a_state_folder_that_cannot_be_written_loses_nothing_of_the_answer(
     assert "the audit cannot be kept" in answer.err
 
 
+@pytest.mark.soak
 def test_what_cannot_be_read_on_the_shelf_is_passed_over(newcomer: Engineer) -> None:
     first = audited(newcomer, "--only", "quarantine", code=0)
     [folder] = newcomer.state.glob("*/audits")
@@ -170,6 +173,7 @@ def test_what_cannot_be_read_on_the_shelf_is_passed_over(newcomer: Engineer) -> 
     assert answer.err.count("cannot be read as an audit: passed over") == 4
 
 
+@pytest.mark.soak
 def test_audits_of_the_future_go_first_and_the_one_just_made_stays(newcomer: Engineer) -> None:
     first = audited(newcomer, "--only", "quarantine", code=0)
     [folder] = newcomer.state.glob("*/audits")

@@ -269,7 +269,7 @@ def test_a_role_that_sees_little_says_what_it_does_not_see(desk: Desk) -> None:
     with desk.connect(APP, "arrakis-api"):
         look = desk.look(environment=desk.but(DATABASE_URL=f"postgresql://stranger@{place}"))
     assert (look.causes, look.made) == ([], [])
-    assert look.of(Severity.UNKNOWN) == {"WAL", "connections", "vacuum"}
+    assert look.of(Severity.UNKNOWN) == {"WAL", "connections", "rights to look", "vacuum"}
     desk.rows("DROP ROLE stranger")
 
 

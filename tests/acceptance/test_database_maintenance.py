@@ -97,6 +97,7 @@ def test_from_the_plan_to_the_archive_and_back(newcomer: Engineer, log: Log, she
     assert log.dump() == before
 
 
+@pytest.mark.soak
 def test_without_an_archive_the_number_of_rows_is_typed(newcomer: Engineer, log: Log) -> None:
     log.fill(FEW)
     asked = ("database-maintenance", "--keep", "12w", "--apply")

@@ -70,6 +70,7 @@ def test_all_that_do_not_answer(engineer: Engineer, hangs: bool) -> None:
 
 @HANGS
 @pytest.mark.parametrize("runbook", ["rb-sb-001", pytest.param("rb-sb-002", marks=pytest.mark.soak)])
+@pytest.mark.soak
 def test_the_others_name_the_dead_servers_as_the_cause(engineer: Engineer, runbook: str, hangs: bool) -> None:
     answer = diagnosed(engineer, VARIABLES, hangs=hangs, runbook=runbook)
     assert answer.code == 3, answer.said

@@ -122,6 +122,7 @@ def test_a_plan_for_another_database_is_refused(engineer: Engineer) -> None:
     assert "the plan was made for database" in said
 
 
+@pytest.mark.soak
 def test_a_plan_for_another_region_is_refused(engineer: Engineer) -> None:
     plan = engineer.plan()
     elsewhere = engineer.but(AWS_DEFAULT_REGION="us-east-1")
@@ -160,6 +161,7 @@ def test_fewer_targets_than_planned_is_refused(engineer: Engineer) -> None:
     assert "at most 3" in said
 
 
+@pytest.mark.soak
 def test_dropping_for_good_wants_a_terminal(engineer: Engineer) -> None:
     assert "it cannot be undone" in refused(engineer, "rb-sb-003", "--drop", "--apply", "--yes")
     assert "it cannot be undone" in refused(
@@ -177,6 +179,7 @@ def plan_file(engineer: Engineer, plan_id: str) -> Path:
     return engineer.state / "custom" / "plans" / f"{plan_id}.json"
 
 
+@pytest.mark.soak
 def test_what_is_dropped_after_its_count_was_typed_is_gone(engineer: Engineer) -> None:
     """The last one, as nothing gives it back."""
     before = dump(engineer.lab)

@@ -199,6 +199,7 @@ def see_that_a_task_is_the_job_and_nothing_that_a_request_makes_up(scene: Scene,
     assert len(scene.overdue()) == OVERDUE
 
 
+@pytest.mark.soak
 def test_the_rule_is_disabled_and_nothing_else_is_wrong(
     lay_out: Callable[[str], Scene], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -36,6 +36,7 @@ def test_these_are_the_older_servers(older: Engineer) -> None:
     assert "7." in versions["redis"]
 
 
+@pytest.mark.soak
 def test_quarantined_and_given_back(older: Engineer) -> None:
     before = dump(older.lab)
     plan = older.plan()

@@ -39,6 +39,7 @@ def forget(engineer: Engineer) -> None:
         sql.execute("TRUNCATE runbooks.journal")
 
 
+@pytest.mark.soak
 def test_what_destroyed_sandboxes_left_can_be_given_back_and_then_stays(engineer: Engineer) -> None:
     before = dump(engineer.lab)
     went, run = quarantined(engineer)

@@ -41,6 +41,7 @@ def contend(world: World, sandboxes: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("sandboxes", [30, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.soak
 def test_two_processes_at_the_same_owners_and_guilds(world: World, sandboxes: int) -> None:
     world.wipe()
     said = contend(world, sandboxes)

@@ -233,6 +233,7 @@ def test_what_others_lay_on_a_queue_is_set_aside_and_widens_nothing(place: Place
     assert (left.waiting, left.in_hand) == (1, 0)
 
 
+@pytest.mark.soak
 def test_an_emergency_stop_halts_all_within_a_second_and_new_workers_go_on(place: Place) -> None:
     run = place.begin(actions(60, seconds=0.05), patience=60)
     with place.process("one", "work", "60") as one, place.process("two", "work", "60") as two:

@@ -245,18 +245,20 @@ def in_minutes(count: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("expires", "severity", "words"),
+    ("minutes", "severity", "words"),
     [
-        (in_minutes(-5), Severity.CRITICAL, "have expired"),
-        (in_minutes(30), Severity.WARNING, "more, until"),
-        (in_minutes(600), Severity.OK, "more, until"),
-        ("", Severity.UNKNOWN, "cannot tell: when the credentials of env end"),
+        (-5, Severity.CRITICAL, "have expired"),
+        (30, Severity.WARNING, "more, until"),
+        (600, Severity.OK, "more, until"),
+        (None, Severity.UNKNOWN, "cannot tell: when the credentials of env end"),
     ],
 )
 def test_the_login_s_end_is_told(
-    lab: control.Lab, examined: Examined, expires: str, severity: Severity, words: str
+    lab: control.Lab, examined: Examined, minutes: int | None, severity: Severity, words: str
 ) -> None:
-    ends = {"AWS_SESSION_TOKEN": SECRET} | ({"AWS_CREDENTIAL_EXPIRATION": expires} if expires else {})
+    ends = {"AWS_SESSION_TOKEN": SECRET}
+    if minutes is not None:
+        ends["AWS_CREDENTIAL_EXPIRATION"] = in_minutes(minutes)
     found = examined({**lab.env, **ends})
     credentials = of(found, "AWS")["credentials"]
     assert credentials.severity is severity

@@ -92,6 +92,7 @@ def test_a_create_is_whole_or_nothing(world: World, kill: Kill) -> None:
 
 
 @pytest.mark.parametrize("mended", [pytest.param("repeated", marks=pytest.mark.soak), "cleaned up"])
+@pytest.mark.soak
 def test_a_destroy_leaves_nothing_in_the_end(world: World, kill: Kill, mended: str) -> None:
     stays = world.make("stays", guilds=("9",))
     kept = {key for key in world.key_names() if str(stays.id) in key} | {"sandbox:route:9"}
