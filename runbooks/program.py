@@ -65,8 +65,9 @@ class _Toolkit(Program):
         finally:
             try:
                 sys.stdout.flush()
-            except OSError:  # it was told, if anybody can be told; what is left is flushed at the exit
+            except OSError:  # what is left would be flushed at the exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(1)
 
     def parse_core_args(self) -> None:
         """Parse what stands before the first task, and answer --print-completion-script."""

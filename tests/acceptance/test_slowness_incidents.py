@@ -202,7 +202,6 @@ def test_stale_statistics_are_named_and_taken_anew(desk: Desk) -> None:
     desk.relieve("statistics-stale")
 
 
-@pytest.mark.soak
 def test_a_slow_redis_and_a_lock_are_both_named_and_who_holds_the_lock_is_ended(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
