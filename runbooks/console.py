@@ -135,7 +135,7 @@ class Session:
 
         def work() -> int:
             text, data = look(self._operator())
-            print(jsonlib.dumps(data, indent=1) if self.json else text)
+            self.show(text, lambda _: data)
             return 0
 
         self.run(work)

@@ -18,7 +18,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from diagnostics.scaling import Scaling
-from runbooks import rights
 from runbooks.emergency import page, state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
@@ -26,7 +25,7 @@ from runbooks.engine.page import Page
 from runbooks.engine.plan import action_from_json
 from runbooks.engine.work import UNDO
 from runbooks.findings import left_alone
-from runbooks.remedies import DisableRule, MarkSandboxes, RaiseStop, StopService, remedies, taking
+from runbooks.remedies import remedies
 from runbooks.remedies.halted import UNTOLD, by_hand, rule_stands, service_stands
 from runbooks.remedies.marking import given_back, lost_lines, raising, unmapped_lines
 from runbooks.remedies.tags import Kept
@@ -166,15 +165,8 @@ RUNBOOK = Runbook(
     urgent=True,
     page=Page(
         text=__doc__,
-        reads=rights.SANDBOXES
-        | rights.MAPPINGS
-        | rights.AUDIT_LOG
-        | rights.STOPS
-        | rights.SCHEDULE
-        | rights.SERVICE
-        | rights.SCALING
-        | rights.TAGS,
-        writes=taking(RaiseStop, DisableRule, StopService, MarkSandboxes),
+        reads=page.READS,
+        writes=page.WRITES,
         examples=(
             (
                 "emergency-status --env production",

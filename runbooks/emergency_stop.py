@@ -20,13 +20,12 @@ from dataclasses import replace
 
 from diagnostics.compute import Service
 from diagnostics.scaling import Scaling
-from runbooks import rights
 from runbooks.emergency import page, state
 from runbooks.emergency.evidence import CLEANUP, PARTS, ROUTER, SANDBOXES, Evidence, gather
 from runbooks.engine.model import Action, Finding, Pace, Runbook, Severity, State
 from runbooks.engine.page import Look, Page
 from runbooks.findings import left_alone
-from runbooks.remedies import DisableRule, MarkSandboxes, RaiseStop, StopService, remedies, taking
+from runbooks.remedies import remedies
 from runbooks.remedies.halted import DISABLE, STOP, UNTOLD, counted, service_stands
 from runbooks.remedies.marking import marking, raising
 from runbooks.remedies.stopping import disabling, stopping
@@ -205,15 +204,8 @@ RUNBOOK = Runbook(
     urgent=True,
     page=Page(
         text=__doc__,
-        reads=rights.SANDBOXES
-        | rights.MAPPINGS
-        | rights.AUDIT_LOG
-        | rights.STOPS
-        | rights.SCHEDULE
-        | rights.SERVICE
-        | rights.SCALING
-        | rights.TAGS,
-        writes=taking(RaiseStop, DisableRule, StopService, MarkSandboxes),
+        reads=page.READS,
+        writes=page.WRITES,
         examples=(
             (
                 'emergency-stop --env production --reason "events go to the wrong guilds"',

@@ -55,9 +55,7 @@ class _Toolkit(Program):
         """Do what was typed; whoever stops reading, such as `head`, ends it quietly."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(
-                    errors="backslashreplace"
-                )  # a terminal that lacks a letter gets the answer
+                stream.reconfigure(errors="backslashreplace")  # who lacks a letter gets the answer
         try:
             super().run(argv, exit)
         except BrokenPipeError:
@@ -79,10 +77,9 @@ class _Toolkit(Program):
 
     def parse_tasks(self) -> None:
         """Parse the tasks and their options; what is none of them is told with what is near."""
+        # Behind a task that is about something, such as a plan, invoke would take --help for that.
         for name, word in pairwise(self.core.unparsed):
-            if (
-                word in _HELP and name in self.collection.task_names
-            ):  # invoke would take it for what the task is about
+            if word in _HELP and name in self.collection.task_names:
                 self.args.help.value = name
                 self.core.unparsed = []
         try:

@@ -52,12 +52,13 @@ def _surprise(error: Exception) -> Any:
     """A fault of ours: keep the traceback for whoever mends it, and say where it is."""
     from runbooks.engine.environment import state_folder
     from sandbox.errors import ArrakisError
+    from sandbox.private import make_folder, opened
     from sandbox.secrets import concealed
 
     log = state_folder(os.environ) / "debug.log"
     try:
-        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
+        make_folder(log.parent)
+        with os.fdopen(opened(log, os.O_WRONLY | os.O_APPEND), "a") as file:
             file.write(concealed("".join(traceback.format_exception(error))))
     except OSError:
         return ArrakisError(f"{type(error).__name__}, and {log} cannot be written")

@@ -58,9 +58,9 @@ def values(word: str) -> Sequence[str]:
 
 
 def _environments() -> Sequence[str]:
-    from runbooks.engine.environment import FOLDER
+    from runbooks.engine.environment import FOLDER, names
 
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return names(FOLDER)
 
 
 def _runbooks() -> Sequence[str]:

@@ -13,6 +13,7 @@ from typing import IO, Protocol, TypeVar
 
 from sandbox.errors import ArrakisError, Conflict, Denied, Missing
 from sandbox.ports import AwsReader, AwsWriter
+from sandbox.private import sync_folder
 
 __all__ = ["Bucket", "Depot", "Folder", "KeepingDepot", "keeping", "reading"]
 
@@ -112,7 +113,7 @@ class Folder:
                 part.unlink(missing_ok=True)  # of somebody who was killed
                 made = _written(part, write)
                 part.rename(whole)
-                _sync(self._path)
+                sync_folder(self._path)
         finally:
             part.unlink(missing_ok=True)
         return made
@@ -210,15 +211,6 @@ def _written(path: Path, write: Callable[[IO[bytes]], T]) -> T:
         file.flush()
         os.fsync(file.fileno())
     return made
-
-
-def _sync(folder: Path) -> None:
-    """See a new name on the disk, too."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 @contextmanager

@@ -15,12 +15,8 @@ KINDS = ("new", "worse", "better", "gone", "untold")
 
 _RANKS = {"ok": 0, "warning": 1, "critical": 2}
 _UNKNOWN, _WELL = "unknown", "ok"
-_SEVERAL = {
-    "cause",
-    LEFT_ALONE,
-    "log",
-    "log error",
-}  # checks of many things: another one may come in the place of one that went
+# Checks of many things: another one may come in the place of one that went.
+_SEVERAL = {"cause", LEFT_ALONE, "log", "log error"}
 _FIGURES = re.compile(r"\d+([.,:]\d+)*")
 
 _Document = Mapping[str, Any]
@@ -70,24 +66,21 @@ def _kind(was: _Seen | None, is_: _Seen | None, blind: _Blind) -> str:
     told_by = set(seen.finding["procedures"])
     before = was.severity if was else _UNKNOWN if told_by & blind.before else _WELL
     after = is_.severity if is_ else _UNKNOWN if told_by & blind.now else _WELL
-    if before == after or {before, after} == {_WELL, _UNKNOWN}:
-        # That a source answers no more, or again, is told where a finding says so, and not for all that it hides.
-        return (
-            "new" if is_ and before == _WELL != after else "gone" if was and after == _WELL != before else ""
-        )
-    if _UNKNOWN in (before, after):
-        return "untold"
+    # That a source answers no more, or again, is told where a finding says so, and not for all that it hides.
+    if before == after or (is_ is None and before == _WELL) or (was is None and after == _WELL):
+        return ""
     if before == _WELL:
         return "new"
     if after == _WELL:
         return "gone"
+    if _UNKNOWN in (before, after):
+        return "untold"
     return "worse" if _RANKS[after] > _RANKS[before] else "better"
 
 
 def _change(was: _Seen | None, is_: _Seen | None) -> dict[str, Any]:
-    told = (
-        was if is_ is None or (was and is_.severity == _WELL) else is_
-    )  # what is gone, in the words that it had
+    # What is gone is told in the words that it had.
+    told = was if is_ is None or (was and is_.severity == _WELL) else is_
     assert told is not None  # one of them has the key
     return {
         "severity": is_.severity if is_ else None,

@@ -1,7 +1,7 @@
 """What an audit looks at, all of it side by side and shared; it holds nothing that could change anything."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -10,14 +10,15 @@ from runbooks.catalogue import RUNBOOKS
 from runbooks.engine import permission
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
-from runbooks.engine.model import Action, Finding, Runbook, Severity
+from runbooks.engine.model import Action, Finding, Runbook
+from runbooks.engine.operate import ended
 from runbooks.engine.sharing import sharing
 from runbooks.engine.systems import Readers, readers
 from runbooks.findings import unknown
 from sandbox.deadline import beside
 from sandbox.facts import Fact, Known, gather
 
-__all__ = ["SECTIONS", "Section", "ended", "look"]
+__all__ = ["SECTIONS", "Section", "look"]
 
 _PAGES = tuple(name for name in RUNBOOKS if name.startswith("rb-sb-"))
 _STATES = {
@@ -34,6 +35,8 @@ SECTIONS: Mapping[str, Runbook] = {name: RUNBOOKS[name] for name in _PAGES} | {
     name: RUNBOOKS[runbook] for name, runbook in _STATES.items()
 }
 """What there is to look at, by the name that an operator calls it."""
+
+_READS = reduce(or_, (each.page.reads for each in SECTIONS.values()))  # asked about once for all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +67,6 @@ class Section:
     def exit(self) -> Exit:
         """0 healthy, 2 something is wrong or calls for a change, 3 something could not be told."""
         return ended(self.findings, proposed=bool(self.due))
-
-
-def ended(findings: Sequence[Finding], *, proposed: bool) -> Exit:
-    """Return how a look ends. What is unknown is never well."""
-    seen = {each.severity for each in findings}
-    if Severity.UNKNOWN in seen:
-        return Exit.UNKNOWN
-    return Exit.PROPOSED if proposed or seen - {Severity.OK} else Exit.HEALTHY
 
 
 def look(
@@ -109,21 +104,11 @@ def look(
 
 def _section(name: str, read: Readers, environment: Environment, *, now: datetime, timeout: float) -> Section:
     runbook = SECTIONS[name]
-    unseen = beside(lambda: _unseen(runbook, read, environment, timeout=timeout))
+    unseen = beside(lambda: permission.unseen(environment, read, runbook, timeout=timeout, among=_READS))
     facts = runbook.gather(read, now=now, deadline=timeout, stack=environment.stack)
     findings = list(runbook.diagnose(facts))
     actions, left = runbook.propose(facts)
     return Section(name=name, runbook=runbook, findings=(*findings, *left, *unseen()), actions=tuple(actions))
-
-
-def _unseen(runbook: Runbook, read: Readers, environment: Environment, *, timeout: float) -> list[Finding]:
-    """Say what a procedure cannot tell for want of rights; they are asked about once for all. An emergency waits for none."""
-    if runbook.urgent:
-        return []
-    reads = reduce(or_, (each.page.reads for each in SECTIONS.values()))
-    asked = replace(reads, aws=frozenset())  # which refuses each call by its name
-    held = read.ask("rights", lambda: permission.ask(environment, read, asked, timeout=timeout))
-    return permission.hidden(held, runbook.page.reads)
 
 
 def _told(name: str, fact: Fact[Section]) -> Section:

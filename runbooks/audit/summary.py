@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from runbooks.audit.sections import Section, ended
+from runbooks.audit.sections import Section
 from runbooks.engine.environment import Environment, command, naming
 from runbooks.engine.errors import Exit
 from runbooks.engine.model import Finding, Severity
+from runbooks.engine.operate import ended
 from runbooks.engine.plan import as_json
 from runbooks.reports.document import WORDS
 from runbooks.reports.terminal import ORDER

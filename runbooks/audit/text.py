@@ -1,6 +1,5 @@
 """An audit in the terminal: the verdict, what has changed, what is wrong, and which task shows and mends it."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from runbooks.audit.summary import Audit, Told, calling, words
 from runbooks.engine.model import Finding, Severity
 from runbooks.findings import CANNOT_TELL
 from runbooks.reports.clock import local
-from runbooks.reports.terminal import findings_lines
+from runbooks.reports.terminal import findings_lines, wrapped
 from sandbox.text import clean, counted
 
 __all__ = ["progress", "text"]
@@ -33,7 +32,7 @@ def progress(section: Section) -> str:
 def text(audit: Audit, changes: Mapping[str, Any] | None, *, colour: bool, width: int) -> str:
     """Return an audit as text: the answer first, then the why, then what to type."""
     marked = "LAB  " if audit.environment.lab else ""
-    lines = _wrapped(f"{marked}AUDIT of {audit.environment.name}: {audit.verdict}", width)
+    lines = wrapped(f"{marked}AUDIT of {audit.environment.name}: {audit.verdict}", width)
     lines += ["", *_changed(changes, width), ""]
     lines += _wrong(audit, colour=colour, width=width)
     well = sum(told.finding.severity is Severity.OK for told in audit.findings)
@@ -46,14 +45,14 @@ def _changed(changes: Mapping[str, Any] | None, width: int) -> Iterator[str]:
         yield "There is no earlier audit to compare it with."
         return
     counts = [f"{len(changes[kind])} {_WORDS.get(kind, kind)}" for kind in KINDS if changes[kind]]
-    yield from _wrapped(
+    yield from wrapped(
         f"Since {clean(changes['since'])}: {', '.join(counts) or 'nothing has changed'}", width
     )
     for kind in KINDS:
         for each in changes[kind][:_MOST]:
             was = f" (was {clean(each['was'])})" if each["was"] and each["severity"] else ""
             told = f"{kind.upper():<7} {local(clean(each['summary']))}{was}"
-            yield from _wrapped(f"  {told}", width, indent=" " * 10)
+            yield from wrapped(f"  {told}", width, further=" " * 10)
         if len(changes[kind]) > _MOST:
             yield f"          … and {len(changes[kind]) - _MOST} more {_WORDS.get(kind, kind)}"
 
@@ -107,9 +106,3 @@ def _procedures(audit: Audit, width: int) -> Sequence[str]:
         return table
     todo = [calling(each, audit.environment) for each in audit.sections if each.exit]
     return [*table, *(["", "To see one with its plan:", *(f"  {line}" for line in todo)] if todo else [])]
-
-
-def _wrapped(line: str, width: int, *, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diagnostics.privileges import Held, in_redis
 from diagnostics.reach import SEE_REDIS
-from runbooks.doctor.checks import Clock, Needs, Subject, clock, rights, unreached, version, well
+from runbooks.doctor.checks import Clock, Needs, Subject, clock, reached, rights, unreached, version
 from runbooks.engine.model import Finding
 from sandbox.errors import Denied
 from sandbox.facts import Fact, Unknown
@@ -59,8 +59,7 @@ def findings(fact: Fact[Cache], needs: Needs) -> Iterator[Finding]:
         yield unreached(REDIS, fact, fix=SEE_REDIS)
         return
     seen = fact.value
-    told = f"{seen.host} answers in {seen.seconds * 1000:.0f} ms"
-    yield well(REDIS, "reach", told, milliseconds=round(seen.seconds * 1000, 1))
+    yield reached(REDIS, f"{seen.host} answers", seen.seconds)
     least, most = _OLDEST.get(seen.product, (7,)), _NEWEST.get(seen.product, (9,))
     yield version(REDIS, seen.product.capitalize(), seen.version, least=least, most=most)
     if seen.clock:

@@ -20,6 +20,7 @@ __all__ = [
     "Takes",
     "Wanted",
     "clock",
+    "reached",
     "rights",
     "unreached",
     "untold",
@@ -111,6 +112,11 @@ def unreached(system: str, fact: Unknown, *, fix: str) -> Finding:
     if fact.error is not None and not isinstance(fact.error, ArrakisError):
         return untold(system, "reach", fact)
     return wrong(system, "reach", fact.reason, fix=fact.hint or fix, takes=Takes.LOOKING)
+
+
+def reached(system: str, told: str, seconds: float) -> Finding:
+    """Say that a system answers, and how fast."""
+    return well(system, "reach", f"{told} in {seconds * 1000:.0f} ms", milliseconds=round(seconds * 1000, 1))
 
 
 def version(

@@ -16,6 +16,7 @@ from runbooks.doctor.checks import (
     Subject,
     Takes,
     clock,
+    reached,
     rights,
     unreached,
     untold,
@@ -136,8 +137,8 @@ def findings(
     if isinstance(fact, Unknown):
         yield unreached(AWS, fact, fix=_WHO)
         return
-    seen, milliseconds = fact.value, round(fact.value.seconds * 1000, 1)
-    yield well(AWS, "reach", f"{region} answers in {milliseconds:.0f} ms", milliseconds=milliseconds)
+    seen = fact.value
+    yield reached(AWS, f"{region} answers", seen.seconds)
     if environment:
         yield _account(seen, environment)
     yield from _told(seen, needs)

@@ -13,6 +13,7 @@ from runbooks.doctor.checks import (
     Subject,
     Takes,
     clock,
+    reached,
     rights,
     unreached,
     version,
@@ -104,8 +105,7 @@ def findings(fact: Fact[Database], pooler: Fact[str | None], needs: Needs) -> It
         return
     seen = fact.value
     behind = f" through {pooler.value}" if isinstance(pooler, Known) and pooler.value else ""
-    told = f"{seen.host} answers {seen.role}{behind} in {seen.seconds * 1000:.0f} ms"
-    yield well(POSTGRES, "reach", told, milliseconds=round(seen.seconds * 1000, 1))
+    yield reached(POSTGRES, f"{seen.host} answers {seen.role}{behind}", seen.seconds)
     yield version(POSTGRES, POSTGRES, seen.version, least=(15,), most=(18,))
     yield clock(POSTGRES, seen.clock)
     yield _tables(seen)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from diagnostics.privileges import Held, in_nats
 from diagnostics.reach import SEE_NATS
-from runbooks.doctor.checks import Needs, Subject, Takes, rights, unreached, version, well, wrong
+from runbooks.doctor.checks import Needs, Subject, Takes, reached, rights, unreached, version, wrong
 from runbooks.engine.model import Finding
 from sandbox.errors import Denied, Unreachable
 from sandbox.facts import Fact, Unknown
@@ -52,8 +52,7 @@ def findings(fact: Fact[Messaging], needs: Needs) -> Iterator[Finding]:
         yield unreached(NATS, fact, fix=SEE_NATS)
         return
     seen = fact.value
-    told = f"{seen.host} answers in {seen.seconds * 1000:.0f} ms"
-    yield well(NATS, "reach", told, milliseconds=round(seen.seconds * 1000, 1))
+    yield reached(NATS, f"{seen.host} answers", seen.seconds)
     yield version(NATS, NATS, seen.version, least=(2, 9), most=(2,))
     if seen.silence:
         fix = "nats account info  # is JetStream enabled for this account?"

@@ -1,12 +1,26 @@
 """What the pages of the emergency stop and its resume say alike: what both look at, and by which figures."""
 
 from diagnostics.scaling import SEE_SCALING, SEE_TAGS
-from runbooks import looks
+from runbooks import looks, rights
 from runbooks.emergency.evidence import SEE_ROWS, SEE_STOP
 from runbooks.engine.page import Look, Threshold
-from runbooks.remedies.stopping import PATIENCE
+from runbooks.remedies import taking
+from runbooks.remedies.marking import MarkSandboxes, RaiseStop
+from runbooks.remedies.stopping import PATIENCE, DisableRule, StopService
 
-__all__ = ["LOOKS", "THRESHOLDS"]
+__all__ = ["LOOKS", "READS", "THRESHOLDS", "WRITES"]
+
+READS = (
+    rights.SANDBOXES
+    | rights.MAPPINGS
+    | rights.AUDIT_LOG
+    | rights.STOPS
+    | rights.SCHEDULE
+    | rights.SERVICE
+    | rights.SCALING
+    | rights.TAGS
+)
+WRITES = taking(RaiseStop, DisableRule, StopService, MarkSandboxes)
 
 LOOKS = (
     Look(what="the stop flag, and what it stopped", command=SEE_STOP),

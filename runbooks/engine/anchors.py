@@ -59,9 +59,7 @@ class Anchors:
     def __init__(self, aws: Callable[[], AwsWriter], group: str, *, tell: Callable[[str], None]) -> None:
         """Take how to get at AWS, the log group, and who is told of what could not be anchored."""
         self._aws, self._group, self._tell = aws, group, tell
-        self._last: int | None = (
-            None  # the number of the latest record that was anchored, or was there before
-        )
+        self._last: int | None = None  # the latest record that was anchored, or was there before
         self._missed = False
         self._at_it = threading.Lock()
 

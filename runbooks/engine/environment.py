@@ -18,6 +18,7 @@ __all__ = [
     "FOLDER",
     "Environment",
     "command",
+    "names",
     "naming",
     "prefixes",
     "resolve",
@@ -112,13 +113,18 @@ def resolve(option: str | None, variables: Mapping[str, str], folder: Path, stat
     )
 
 
+def names(folder: Path) -> list[str]:
+    """Return the names of the environments that have a file."""
+    return sorted(file.stem for file in folder.glob("*.toml"))
+
+
 def prefixes(folder: Path) -> dict[str, str]:
     """Return how the alarms of each environment begin that has a file and says so; a file that cannot be read says nothing."""
     found = {}
-    for file in sorted(folder.glob("*.toml")):
+    for name in names(folder):
         with suppress(ArrakisError):
-            if prefix := _stack(settings_of(file.stem, folder).get("stack", {}), file.stem).alarm_prefix:
-                found[file.stem] = prefix
+            if prefix := _stack(settings_of(name, folder).get("stack", {}), name).alarm_prefix:
+                found[name] = prefix
     return found
 
 
@@ -127,7 +133,7 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((folder / f"{Path(name).name}.toml").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        meant = near(name, [file.stem for file in folder.glob("*.toml")])
+        meant = near(name, names(folder))
         hint = f"did you mean {meant}?" if meant else f"there are: {_known(folder)}"
         raise ArrakisError(f"there is no environment {name!r}", hint=hint) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -159,7 +165,7 @@ def _stack(table: object, name: str) -> Stack:
 
 
 def _known(folder: Path) -> str:
-    return ", ".join(sorted(file.stem for file in folder.glob("*.toml"))) or "none is set up"
+    return ", ".join(names(folder)) or "none is set up"
 
 
 def _address(field: str, value: object, region: str | None) -> str:

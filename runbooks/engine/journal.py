@@ -22,8 +22,8 @@ from typing import Any
 
 from runbooks.engine.model import Phase
 from runbooks.engine.plan import dumps
-from runbooks.engine.private import make_folder, opened
 from sandbox.errors import ArrakisError, Halted
+from sandbox.private import make_folder, opened, sync_folder
 
 __all__ = [
     "GENESIS",
@@ -103,7 +103,7 @@ class Journal:
             with self._locked() as file:
                 last = _last_record(file)
                 if last is None:  # the file's name has to last as well
-                    _sync(self.path.parent)
+                    sync_folder(self.path.parent)
                 entries = self._following(last, run, records)
                 _write(file, b"".join(dumps(asdict(entry)).encode() + b"\n" for entry in entries))
         except OSError as error:
@@ -267,11 +267,3 @@ def _write(file: FileIO, data: bytes) -> None:
         with suppress(OSError):
             file.truncate(end)
         raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,7 +27,7 @@ from sandbox.facts import Fact, Known, Unknown
 from sandbox.ports import SqlReader
 from sandbox.text import counted
 
-__all__ = ["Ask", "Diagnosis", "Operator", "TakenUp"]
+__all__ = ["Ask", "Diagnosis", "Operator", "TakenUp", "ended"]
 
 Ask = Callable[[Environment, Plan, str], None]
 """Confirms a plan with whoever is asked; the text says where and how much. Raises Refused."""
@@ -47,11 +47,15 @@ class Diagnosis:
     @property
     def exit(self) -> Exit:
         """0 healthy, 2 something is wrong, 3 something could not be told."""
-        worst = {finding.severity for finding in self.findings}
-        if Severity.UNKNOWN in worst:
-            return Exit.UNKNOWN
-        wrong = self.plan is not None or worst & {Severity.WARNING, Severity.CRITICAL}
-        return Exit.PROPOSED if wrong else Exit.HEALTHY
+        return ended(self.findings, proposed=self.plan is not None)
+
+
+def ended(findings: Sequence[Finding], *, proposed: bool) -> Exit:
+    """Return how a look ends: 0 healthy, 2 something is wrong or proposed; 3 if anything is unknown, which is never well."""
+    seen = {each.severity for each in findings}
+    if Severity.UNKNOWN in seen:
+        return Exit.UNKNOWN
+    return Exit.PROPOSED if proposed or seen - {Severity.OK} else Exit.HEALTHY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,7 @@ class Operator:
         read = self._readers(runbook.name)
         now = _now()
         place = self._place(read, at_once=runbook.urgent)
-        unseen = beside(lambda: self._unseen(runbook, read))
+        unseen = beside(lambda: permission.unseen(self.environment, read, runbook, timeout=self._timeout))
         facts = runbook.gather(read, now=now, deadline=self._timeout, stack=self.environment.stack, **about)
         if trial is not None and runbook.trial is not None:
             facts = runbook.trial.learn(facts, self._tried(runbook, runbook.trial, facts, read, trial))
@@ -301,12 +305,6 @@ class Operator:
         ]
         self._insist([*where, guards.permitted(plan, lacking())])  # what follows takes some of the rights
         return [guards.not_stopped(stops.raised(read.sql)), guards.blast_radius(plan, max_targets)]
-
-    def _unseen(self, runbook: Runbook, read: Readers) -> list[Finding]:
-        """What cannot be told for want of rights. An emergency waits for no more than what it is about."""
-        if runbook.urgent:
-            return []
-        return permission.unseen(self.environment, read, runbook.page.reads, timeout=self._timeout)
 
     def _lacking(
         self, runbook: Runbook, actions: Sequence[Action], also: Rights, read: Readers

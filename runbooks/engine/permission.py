@@ -10,7 +10,7 @@ from typing import Any
 from diagnostics.policies import place_of, simulate, simulations
 from diagnostics.privileges import OWNER, Held, in_nats, in_postgres, in_redis
 from runbooks.engine.environment import Environment
-from runbooks.engine.model import Action, Finding, Remedy, Resource, Severity
+from runbooks.engine.model import Action, Finding, Remedy, Resource, Runbook, Severity
 from runbooks.engine.page import Rights
 from runbooks.engine.systems import Readers
 from runbooks.engine.work import UNDO
@@ -24,7 +24,6 @@ __all__ = [
     "SYSTEMS",
     "Permission",
     "ask",
-    "hidden",
     "needed",
     "unseen",
 ]
@@ -136,17 +135,20 @@ def ask(environment: Environment, read: Readers, rights: Rights, *, timeout: flo
     return Permission(lacking=lacking, untold=untold)
 
 
-def unseen(environment: Environment, read: Readers, rights: Rights, *, timeout: float) -> list[Finding]:
-    """Return what cannot be told for want of rights to look: some servers hide what one may not see, and do not say so.
+def unseen(
+    environment: Environment, read: Readers, runbook: Runbook, *, timeout: float, among: Rights | None = None
+) -> list[Finding]:
+    """Return what a procedure cannot tell for want of rights: some servers hide what one may not see, and do not say so.
 
-    AWS is not asked: it refuses each call by its action's name. Where a server does not tell what one may, nothing is said.
+    Where several procedures look together, `among` are the rights of all, which are asked about once. AWS is not asked: it refuses
+    each call by its action's name. Where a server does not tell what one may, nothing is said; an emergency does not wait for it.
     """
-    return hidden(ask(environment, read, replace(rights, aws=frozenset()), timeout=timeout), rights)
-
-
-def hidden(found: Permission, rights: Rights) -> list[Finding]:
-    """Return what cannot be told for want of some of these rights."""
-    wanted = rights.postgres | rights.redis | rights.nats | rights.aws
+    if runbook.urgent:
+        return []
+    mine = runbook.page.reads
+    asked = replace(among or mine, aws=frozenset())
+    found = read.ask("rights", lambda: ask(environment, read, asked, timeout=timeout))
+    wanted = mine.postgres | mine.redis | mine.nats
     lacking = {system: sorted(wanted & set(words)) for system, words in found.lacking.items()}
     return [
         Finding(

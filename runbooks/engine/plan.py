@@ -11,7 +11,7 @@ from typing import Any
 
 from runbooks.engine.errors import PlanError, Refused
 from runbooks.engine.model import Action, Finding, Plan, Resource, Reversibility, Severity, Target
-from runbooks.engine.private import make_folder, opened
+from sandbox.private import make_folder, opened
 
 __all__ = ["as_json", "dumps", "from_json", "load", "make", "save", "seal"]
 

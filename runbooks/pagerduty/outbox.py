@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.errors import ArrakisError, Busy
+from sandbox.private import make_folder, opened, sync_folder
 
 __all__ = ["Item", "Outbox"]
 
@@ -103,7 +104,7 @@ class Outbox:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, TypeError):
-                self.refused.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(self.refused)
                 with suppress(FileNotFoundError):
                     (self._waiting / name).rename(self.refused / name)
                     spoilt.append(name)
@@ -113,9 +114,9 @@ class Outbox:
     def locked(self, incident: str, until: float) -> Iterator[None]:
         """Be the only one on this host to send to an incident. Raises Busy if that is not had by a moment of the monotonic clock."""
         try:
-            self._locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self._locks)
             path = self._locks / f"{int(_hash(incident), 16) % _SLOTS:02d}"
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            lock = opened(path, os.O_RDWR)
         except OSError:  # a disk that takes nothing has nothing to share either
             yield
             return
@@ -167,11 +168,10 @@ def _item(path: Path) -> Item:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Make a file that is there as a whole or not at all, and its owner's alone; see it, and its name, on the disk."""
-    path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.parent.mkdir(exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     half = path.with_name(f".{path.name}")
     try:
-        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(opened(half, os.O_WRONLY | os.O_TRUNC), "wb") as file:
             file.write(json.dumps(content).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -180,8 +180,4 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         with suppress(OSError):
             half.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from runbooks.engine.environment import CUSTOM, FOLDER, Environment, prefixes, resolve, state_folder
+from runbooks.engine.environment import CUSTOM, FOLDER, Environment, names, prefixes, resolve, state_folder
 from runbooks.pagerduty.account import Account
 from runbooks.pagerduty.client import Client
 from runbooks.pagerduty.incident import Alarm, Incident
@@ -120,7 +120,7 @@ class Responder:
         """Return the account to read incidents with: the named environment's, or the first that any file names."""
         if self._named:
             return account_of(self._named, self._variables)
-        named = (account_of(each.stem, self._variables) for each in sorted(FOLDER.glob("*.toml")))
+        named = (account_of(each, self._variables) for each in names(FOLDER))
         return next(filter(None, named), None)
 
 

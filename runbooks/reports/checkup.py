@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from textwrap import wrap
 from typing import Any
 
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
 from runbooks.engine.model import Finding, Severity
 from runbooks.engine.plan import as_json
+from runbooks.reports.terminal import worded, wrapped
 from sandbox.text import clean, counted
 
 __all__ = ["document", "exit_of", "text", "verdict"]
 
 _INDENT = 11  # columns before what is found
-_COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
 _WORDS = {Exit.HEALTHY: "ready", Exit.UNKNOWN: "unknown"}
 
 
@@ -41,7 +40,7 @@ def text(
     findings: Sequence[Finding], *, environment: Environment | None, colour: bool, width: int = 1_000
 ) -> str:
     """Return it for a terminal of `width` columns: the answer, then system by system what was found and the next command."""
-    lines, system = _wrapped(f"{_marked(environment)}{verdict(findings)}", width, ""), ""
+    lines, system = wrapped(f"{_marked(environment)}{verdict(findings)}", width), ""
     for each in findings:
         if _system(each) != system:
             system = _system(each)
@@ -90,25 +89,12 @@ def _marked(environment: Environment | None) -> str:
 
 
 def _lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
-    word = f"{finding.severity:<8}"
-    if colour:
-        word = f"\x1b[{_COLOUR[finding.severity]}m{word}\x1b[0m"
+    word = worded(finding.severity, colour=colour)
     indent = " " * _INDENT
-    first, *rest = _wrapped(f"{finding.check}: {clean(finding.summary)}", width - _INDENT, "")
+    first, *rest = wrapped(f"{finding.check}: {clean(finding.summary)}", width - _INDENT)
     lines = [f"  {word} {first}", *(indent + line for line in rest)]
     for detail in finding.evidence.get("details", ()):
-        lines += (indent + line for line in _wrapped(clean(detail), width - _INDENT, "  "))
+        lines += (indent + line for line in wrapped(clean(detail), width - _INDENT, further="  "))
     if hint := finding.evidence.get("hint"):
-        lines += (indent + line for line in _wrapped(f"next: {clean(hint)}", width - _INDENT, "  "))
+        lines += (indent + line for line in wrapped(f"next: {clean(hint)}", width - _INDENT, further="  "))
     return lines
-
-
-def _wrapped(words: str, width: int, further: str) -> list[str]:
-    """Cut between words only: a command has to survive being copied."""
-    return wrap(
-        words,
-        max(20, width),
-        subsequent_indent=further,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runbooks.reports import html, markdown, view
+from sandbox.private import make_folder
 
 __all__ = ["write"]
 
@@ -18,7 +19,7 @@ def write(document: Mapping[str, Any], folder: Path) -> Path:
     Each file is there whole or not at all, and its owner alone may read it; so it is with the folder, if it has to be made.
     Raises OSError.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     path = folder / Path(view.name(document)).name
     _put(path.with_name(f"{path.name}.json"), json.dumps(document, indent=1))
     _put(path.with_name(f"{path.name}.md"), markdown.render(document))

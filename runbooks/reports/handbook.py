@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diagnostics.alarms import PUBLISHERS
-from runbooks.engine.environment import settings_of
+from runbooks.engine.environment import FOLDER as ENVIRONMENTS
+from runbooks.engine.environment import names, settings_of
 from runbooks.engine.guards import MAX_SHARE, MAX_TARGETS
 from runbooks.engine.model import Runbook
 from runbooks.engine.plan import LIFETIME
@@ -129,6 +130,5 @@ def _jobs() -> Iterator[Job]:
 
 def _contacts() -> Iterator[tuple[str, str]]:
     """Yield each environment that has a file, and whom it names to be called; empty where it names nobody."""
-    folder = _ROOT / "environments"
-    for file in sorted(folder.glob("*.toml")):
-        yield file.stem, str(settings_of(file.stem, folder).get("stack", {}).get("escalation", ""))
+    for name in names(ENVIRONMENTS):
+        yield name, str(settings_of(name, ENVIRONMENTS).get("stack", {}).get("escalation", ""))

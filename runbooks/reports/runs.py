@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from shlex import quote
-from textwrap import wrap
 from typing import Any
 
 from tabulate import tabulate
@@ -17,7 +16,7 @@ from runbooks.engine.model import Finding, Phase, Severity
 from runbooks.engine.plan import as_json, dumps
 from runbooks.engine.verification import Verification, Witness
 from runbooks.reports.clock import here, local
-from runbooks.reports.terminal import findings_lines
+from runbooks.reports.terminal import findings_lines, wrapped
 from sandbox.text import clean, counted, moment
 
 __all__ = ["history", "show", "verified"]
@@ -84,7 +83,7 @@ def verified(verification: Verification, *, colour: bool, width: int) -> tuple[s
     marked = "LAB  " if verification.environment.lab else ""
     answer, findings = _answer(verification), _found(verification)
     head = f"{marked}JOURNAL  {verification.environment.name}: {answer}"
-    lines = [*wrap(head, max(20, width), break_long_words=False, break_on_hyphens=False), ""]
+    lines = [*wrapped(head, width), ""]
     lines += findings_lines(findings, colour=colour, width=width)
     if sources := dict.fromkeys(each.source for each in findings if each.source):
         lines += ["", "To see it by hand:", *(f"  {clean(source)}" for source in sources)]

@@ -32,6 +32,8 @@ __all__ = [
     "progress",
     "undoing",
     "verdict",
+    "worded",
+    "wrapped",
 ]
 
 MANY = 30
@@ -43,6 +45,7 @@ ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 _Item = TypeVar("_Item")
 _FIRST = 2
 _INDENT = 9  # columns before a finding's words
+_NARROWEST = 20  # columns that a text has at least
 _COLOUR = {Severity.CRITICAL: "31;1", Severity.WARNING: "33", Severity.UNKNOWN: "35", Severity.OK: "32"}
 _VERDICT = {
     Exit.HEALTHY: "healthy",
@@ -239,17 +242,29 @@ def _finding_lines(finding: Finding, *, colour: bool, width: int) -> list[str]:
     if shown and (points := finding.evidence.get("points")):
         moments = [(moment, value) for moment, value in points]
         lines += plot(moments, finding.evidence.get("threshold"), width=min(width, 100) - len(indent))
-    word = f"{finding.severity:<8}"
-    if colour:
-        word = f"\x1b[{_COLOUR[finding.severity]}m{word}\x1b[0m"
-    return [f"{word} {lines[0]}", *(indent + line for line in lines[1:])]
+    return [f"{worded(finding.severity, colour=colour)} {lines[0]}", *(indent + line for line in lines[1:])]
+
+
+def worded(severity: Severity, *, colour: bool) -> str:
+    """Return a severity's word, all of the same width; the colour only repeats it."""
+    word = f"{severity:<8}"
+    return f"\x1b[{_COLOUR[severity]}m{word}\x1b[0m" if colour else word
+
+
+def wrapped(text: str, width: int, *, further: str = "") -> list[str]:
+    """Return a text in lines of at most `width` columns, those after the first behind `further`.
+
+    It is cut between words only: a name, or a command, has to survive being copied.
+    """
+    width = max(_NARROWEST, width)
+    lines = textwrap.wrap(
+        text, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
+    return lines or [""]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Cut between words only: a name has to survive being copied."""
-    return textwrap.wrap(text, max(20, width - _INDENT), break_long_words=False, break_on_hyphens=False) or [
-        ""
-    ]
+    return wrapped(text, width - _INDENT)
 
 
 def _by_hand(findings: Sequence[Finding]) -> list[str]:

@@ -184,19 +184,23 @@ def test_audits_of_the_future_go_first_and_the_one_just_made_stays(newcomer: Eng
     assert {f"{first['audit']}.json", f"{again['audit']}.json"} <= set(kept(newcomer))
 
 
-def test_a_reader_who_goes_away_loses_nothing_that_is_kept(newcomer: Engineer) -> None:
-    command = [sys.executable, "-m", "runbooks", "audit", "--only", "quarantine"]
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = subprocess.run(
-        command,
+def audited_into(stdout: int, engineer: Engineer) -> subprocess.CompletedProcess[str]:
+    """Audit what is in quarantine, with the answer going to an open file."""
+    return subprocess.run(
+        [sys.executable, "-m", "runbooks", "audit", "--only", "quarantine"],
         cwd=ROOT,
-        env=dict(newcomer.env),
-        stdout=writing,
+        env=dict(engineer.env),
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
+
+
+def test_a_reader_who_goes_away_loses_nothing_that_is_kept(newcomer: Engineer) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = audited_into(writing, newcomer)
     os.close(writing)
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["quarantine   healthy"]
@@ -204,17 +208,8 @@ def test_a_reader_who_goes_away_loses_nothing_that_is_kept(newcomer: Engineer) -
 
 
 def test_a_disk_that_takes_no_answer_is_told_in_one_line(newcomer: Engineer) -> None:
-    command = [sys.executable, "-m", "runbooks", "audit", "--only", "quarantine"]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=dict(newcomer.env),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = audited_into(full.fileno(), newcomer)
     assert "the answer cannot be printed: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(kept(newcomer)) == 3

@@ -31,7 +31,7 @@ from runbooks.reports.granting import granting
 from sandbox.adapters.postgres import Postgres
 from tests.acceptance.engineer import eventually
 
-__all__ = ["PASSWORD", "USER", "each_of", "given", "given_away", "limited", "prepared", "without"]
+__all__ = ["PASSWORD", "USER", "aged", "each_of", "given", "given_away", "limited", "prepared", "without"]
 
 USER, PASSWORD = "limited", "hunter2"
 _FEW = 20  # keys of a family
@@ -153,6 +153,16 @@ def prepared(lab: Lab) -> Lab:
     given_away(lab.env)
     with psycopg.connect(lab.env["DATABASE_URL"]) as connection:
         connection.execute(_LEFT.encode())
+    return lab
+
+
+def aged(lab: Lab) -> Lab:
+    """Give each sandbox an audit row that is old enough to be trimmed."""
+    with psycopg.connect(lab.env["DATABASE_URL"]) as connection:
+        connection.execute(
+            "INSERT INTO public.sandbox_audit_log (sandbox_id, event_type, actor, created_at)"
+            " SELECT id, 'status_changed', 'thufir', now() - interval '100 days' FROM public.sandboxes"
+        )
     return lab
 
 

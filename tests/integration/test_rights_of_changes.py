@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from lab import control
@@ -13,7 +12,7 @@ from runbooks.engine.errors import Exit
 from runbooks.engine.permission import ASKING
 from tests.conftest import StartLab, follow
 from tests.integration.desk import Desk
-from tests.integration.logins import limited, prepared
+from tests.integration.logins import aged, limited, prepared
 from tests.integration.needs import beyond, used
 from tests.wires import recording
 
@@ -21,13 +20,7 @@ from tests.wires import recording
 @pytest.fixture(scope="module")
 def lab(start_lab: StartLab) -> control.Lab:
     """Return a lab with orphans, and an audit row that is old."""
-    lab = prepared(start_lab())
-    with psycopg.connect(lab.env["DATABASE_URL"]) as connection:
-        connection.execute(
-            "INSERT INTO public.sandbox_audit_log (sandbox_id, event_type, actor, created_at)"
-            " SELECT id, 'status_changed', 'thufir', now() - interval '100 days' FROM public.sandboxes"
-        )
-    return lab
+    return aged(prepared(start_lab()))
 
 
 def apply(lab: control.Lab, name: str, state: Path, *, undo: bool = False, **about: str) -> Outcome:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from botocore import xform_name
 
@@ -27,7 +26,7 @@ from sandbox.errors import Denied
 from tests.acceptance.dump import dump
 from tests.conftest import StartLab, follow
 from tests.integration.desk import Desk
-from tests.integration.logins import USER, each_of, given, limited, prepared, without
+from tests.integration.logins import USER, aged, each_of, given, limited, prepared, without
 
 ORPHANS = RUNBOOKS["rb-sb-003"]
 FEW = (
@@ -209,13 +208,7 @@ def test_each_right_to_look_is_missed(guarded: control.Lab, tmp_path: Path, name
 @pytest.fixture(scope="module")
 def orphans(start_lab: StartLab) -> control.Lab:
     """Return a lab with orphans, something in quarantine, and audit rows that are old."""
-    lab = prepared(start_lab())
-    with psycopg.connect(lab.env["DATABASE_URL"]) as connection:
-        connection.execute(
-            "INSERT INTO public.sandbox_audit_log (sandbox_id, event_type, actor, created_at)"
-            " SELECT id, 'status_changed', 'thufir', now() - interval '100 days' FROM public.sandboxes"
-        )
-    return lab
+    return aged(prepared(start_lab()))
 
 
 @pytest.mark.soak

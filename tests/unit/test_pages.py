@@ -299,9 +299,7 @@ def test_the_index_tells_whom_an_environment_names_to_be_called(
     folder.mkdir()
     (folder / "caladan.toml").write_text('[stack]\nescalation = "Leto | the duke"\n')
     (folder / "salusa.toml").write_text("[stack]\n")
-    (tmp_path / "deploy" / "terraform").mkdir(parents=True)
-    (tmp_path / "deploy" / "terraform" / "jobs.tf").write_text("")
-    monkeypatch.setattr(handbook, "_ROOT", tmp_path)
+    monkeypatch.setattr(handbook, "ENVIRONMENTS", folder)
     index = _handbook()["README.md"]
     assert "| [caladan](../../environments/caladan.toml) | Leto \\| the duke |" in index
     assert (

@@ -15,11 +15,11 @@ from sandbox.text import near
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def call(*words: str) -> subprocess.CompletedProcess[str]:
+def call(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "runbooks", *words],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "RUNBOOKS_COMMAND": "./inv"},
+        env={"PATH": os.environ["PATH"], "RUNBOOKS_COMMAND": "./inv", **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -116,15 +116,7 @@ def test_an_open_quote_completes_nothing_and_says_nothing() -> None:
 
 @pytest.mark.parametrize("typed", [("--list",), ("explain", "rb-sb-003")])
 def test_a_terminal_that_lacks_letters_gets_the_answer(typed: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "runbooks", *typed],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = call(*typed, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
 
 

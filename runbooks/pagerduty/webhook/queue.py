@@ -17,6 +17,7 @@ from pathlib import Path
 
 from runbooks.pagerduty.webhook.delivery import Delivery
 from sandbox.errors import ArrakisError, Unreachable
+from sandbox.private import make_folder, opened
 
 __all__ = ["Claim", "Queue", "Receipt"]
 
@@ -75,7 +76,7 @@ class Queue:
         self._limit, self._clock = limit, clock
         self._lock, self._news = threading.Lock(), threading.Event()
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder)
             self._guard = _alone(folder / "webhook.lock")
             self._file = _opened(folder / "webhook.sqlite")
         except (OSError, sqlite3.Error) as error:
@@ -172,7 +173,7 @@ class Queue:
 
 def _alone(path: Path) -> int:
     """Return the open lock file: held until it is closed, or the process dies."""
-    guard = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    guard = opened(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -185,7 +186,7 @@ def _alone(path: Path) -> int:
 
 def _opened(path: Path) -> sqlite3.Connection:
     """Return the file, ready for use: as it was left, but that what was claimed waits again."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable for all
+    os.close(opened(path, os.O_RDWR))  # SQLite would make it readable for all
     file = sqlite3.connect(path, timeout=_BUSY, check_same_thread=False)
     try:
         file.execute("PRAGMA journal_mode = WAL")

@@ -1,11 +1,11 @@
-"""Folders and files that nobody but their owner may look into, whatever the umask."""
+"""Folders and files that nobody but their owner may look into, whatever the umask; and a new name seen on the disk."""
 
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["make_folder", "opened"]
+__all__ = ["make_folder", "opened", "sync_folder"]
 
 
 def make_folder(path: Path) -> None:
@@ -27,3 +27,12 @@ def opened(path: Path, flags: int) -> int:
         with suppress(PermissionError):  # a disk that knows no modes
             os.fchmod(descriptor, 0o600)
     return descriptor
+
+
+def sync_folder(folder: Path) -> None:
+    """See a folder's new names on the disk, which syncing the files does not. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
