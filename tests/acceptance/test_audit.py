@@ -74,6 +74,7 @@ def test_the_newest_few_are_kept(newcomer: Engineer) -> None:
     assert "audit-20260104-000000-0000.json" not in names
 
 
+@pytest.mark.soak
 def test_what_has_changed_is_told_first(newcomer: Engineer) -> None:
     before = audited(newcomer, "--only", "rb-sb-003")
     answer = newcomer.call("audit", "--only", "rb-sb-003,quarantine")
@@ -197,6 +198,7 @@ def audited_into(stdout: int, engineer: Engineer) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.soak
 def test_a_reader_who_goes_away_loses_nothing_that_is_kept(newcomer: Engineer) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -207,6 +209,7 @@ def test_a_reader_who_goes_away_loses_nothing_that_is_kept(newcomer: Engineer) -
     assert len(kept(newcomer)) == 3
 
 
+@pytest.mark.soak
 def test_a_disk_that_takes_no_answer_is_told_in_one_line(newcomer: Engineer) -> None:
     with Path("/dev/full").open("w") as full:
         done = audited_into(full.fileno(), newcomer)
@@ -230,6 +233,7 @@ def test_what_passes_is_still_told_as_what_it_is(newcomer: Engineer) -> None:
     assert (found["outcome"], found["exit"]) == ("proposed", 0)
 
 
+@pytest.mark.soak
 def test_an_outage_is_told_once_with_all_that_it_hides(newcomer: Engineer) -> None:
     blind = newcomer.but(REDIS_URL="redis://127.0.0.1:1/0")
     answer = blind.call("audit", "--only", "rb-sb-003,quarantine", "--timeout", "5")

@@ -109,6 +109,7 @@ def test_by_the_deployed_task_which_is_watched_to_its_end(disabled: Engineer) ->
     assert rows(lab, "SELECT 1 FROM sandbox_audit_log WHERE actor = 'sandbox-cleanup'")
 
 
+@pytest.mark.soak
 def test_an_object_elsewhere_goes_only_if_it_was_named(blocked: Engineer) -> None:
     lab = blocked.lab
     first = blocked.cold("rb-sb-002", "--json")

@@ -193,6 +193,7 @@ def test_sessions_idle_in_a_transaction_are_ended_and_no_others(desk: Desk) -> N
         assert left == [("arrakis-api",), ("arrakis-api",), ("gaib",)]
 
 
+@pytest.mark.soak
 def test_who_leaks_connections_is_named_and_nothing_is_ended(desk: Desk) -> None:
     with suffering(desk.lab, "connections-leaking"):
         look = desk.look()

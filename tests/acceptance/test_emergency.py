@@ -179,6 +179,7 @@ def test_a_part_is_stopped_and_comes_back_alone(engineer: Engineer, production: 
     assert production.truth() == before
 
 
+@pytest.mark.soak
 def test_what_somebody_else_changed_is_left_alone_and_told(
     engineer: Engineer, production: Production
 ) -> None:
@@ -228,6 +229,7 @@ def at_once(who: tuple[Engineer, ...], what: Sequence[tuple[str, ...]]) -> tuple
         return [each.wait() for each in begun], "\n".join(said)
 
 
+@pytest.mark.soak
 def test_an_apply_under_way_halts_and_goes_on_after_the_resume(
     engineer: Engineer, newcomer: Engineer, production: Production
 ) -> None:

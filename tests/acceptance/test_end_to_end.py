@@ -112,6 +112,7 @@ def test_an_edited_plan_is_refused(engineer: Engineer) -> None:
     assert "was edited since it was made" in refused(engineer, "apply", "--plan", plan["id"], "--yes")
 
 
+@pytest.mark.soak
 def test_a_plan_for_another_database_is_refused(engineer: Engineer) -> None:
     plan = engineer.plan()
     url = engineer.lab.env["DATABASE_URL"]
@@ -130,6 +131,7 @@ def test_a_plan_for_another_region_is_refused(engineer: Engineer) -> None:
     assert "the plan was made for region eu-central-1, this is us-east-1" in said
 
 
+@pytest.mark.soak
 def test_a_plan_from_another_host_is_unknown_here(engineer: Engineer, newcomer: Engineer) -> None:
     plan = engineer.plan()
     answer = newcomer.call("apply", "--plan", plan["id"], "--yes")
@@ -154,6 +156,7 @@ def test_a_no_typed_at_the_terminal_is_a_no(engineer: Engineer) -> None:
     assert "Apply? [y/N]" in answer.err
 
 
+@pytest.mark.soak
 def test_fewer_targets_than_planned_is_refused(engineer: Engineer) -> None:
     plan = engineer.plan()
     said = refused(engineer, "apply", "--plan", plan["id"], "--yes", "--max-targets", "3")

@@ -184,6 +184,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(world: World, chani: Develope
     assert (answer.out.strip(), answer.err) == ("1", "")
 
 
+@pytest.mark.soak
 def test_what_a_terminal_shows_fits_in_it(world: World, chani: Developer) -> None:
     world.make("a" * 64, owner="b" * 64, guilds=tuple(str(10**17 + n) for n in range(12)))
     world.write_row("字" * 40, "expired", ends=timedelta(hours=-1))
@@ -196,6 +197,7 @@ def test_what_a_terminal_shows_fits_in_it(world: World, chani: Developer) -> Non
         assert "\x1b[3" in terminal.raw
 
 
+@pytest.mark.soak
 def test_no_color_means_none(world: World, chani: Developer) -> None:
     mine(world)
     for line in ("gaib sandbox list", f"gaib sandbox status {NAME}"):
@@ -248,6 +250,7 @@ def test_every_short_name_is_its_command_and_answers_with_one_document(
     ]
 
 
+@pytest.mark.soak
 def test_quiet_prints_as_little_as_possible(world: World, chani: Developer) -> None:
     said = {name: chani.call("sandbox", name, *args, "-q") for _, name, args in STEPS}
     assert {(answer.code, answer.err) for answer in said.values()} == {(0, "")}
@@ -265,6 +268,7 @@ def test_quiet_prints_as_little_as_possible(world: World, chani: Developer) -> N
     }
 
 
+@pytest.mark.soak
 def test_repeating_changes_nothing_and_says_so(world: World, chani: Developer) -> None:
     mine(world)
     said = [

@@ -174,6 +174,7 @@ def test_publish_metrics_feeds_the_blind_alarms(engineer: Engineer) -> None:
     assert published(engineer, "OrphanedResourceCount")
 
 
+@pytest.mark.soak
 def test_what_cannot_be_told_is_not_published(engineer: Engineer) -> None:
     answer = engineer.but(REDIS_URL=DEAD["REDIS_URL"]).call("publish-metrics", "--timeout", "4")
     assert answer.code == 3

@@ -94,6 +94,7 @@ def test_what_was_applied_is_told_the_incident_resolved_and_the_undoing_told_too
     assert call.account.status(incident) == "triggered"
 
 
+@pytest.mark.soak
 def test_nothing_is_acknowledged_unless_all_was_applied(call: Call) -> None:
     incident = call.opened()
     refused = call.engineer.call(
@@ -117,6 +118,7 @@ def test_the_command_on_the_timeline_proposes_what_was_asked_for_and_no_more(cal
     assert f"  invoke lab mass-cleanup --only remains --limit 1 --incident {incident} --apply\n" in note
 
 
+@pytest.mark.soak
 def test_an_emergency_tells_what_was_done(call: Call) -> None:
     incident = call.opened()
     stopped = call.engineer.call(
@@ -168,6 +170,7 @@ def test_what_no_runbook_is_for_says_so_and_lists_them(call: Call) -> None:
     assert call.account.notes(incident) == []
 
 
+@pytest.mark.soak
 def test_an_alarm_can_be_asked_for_without_any_incident(call: Call) -> None:
     answer = call.engineer.call("triage", "--alarm", NAME, "--json")
     assert answer.code == 2, answer.said

@@ -129,6 +129,7 @@ def test_a_missing_stream_and_a_wrong_route_are_both_named_and_both_mended(scene
     scene.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_a_drifted_stream_loses_a_canary_until_it_is_corrected(scene: Scene) -> None:
     scene.relieve("routes-stale")
     scene.lay_out("stream-drifted")
@@ -170,6 +171,7 @@ def _subject(scene: Scene, guild: str) -> str:
         return f"sandbox.{client.get(key_of(guild).decode())}.events.arrakis.canary"
 
 
+@pytest.mark.soak
 def test_a_worker_that_hangs_is_restarted_and_watched(scene: Scene) -> None:
     scene.relieve("routes-stale")
     scene.lay_out("consumer-unserved")

@@ -267,7 +267,7 @@ def test_a_statement_that_swallows_its_cancellation_is_ended_by_the_next_run(
     ("server", "variable", "address", "unknown"),
     [
         ("sql", "DATABASE_URL", f"postgresql://lab@{CLOSED}/arrakis", "PostgreSQL"),
-        ("keys", "REDIS_URL", f"redis://{CLOSED}/0", "Redis latency"),
+        pytest.param("keys", "REDIS_URL", f"redis://{CLOSED}/0", "Redis latency", marks=pytest.mark.soak),
         ("streams", "NATS_URL", f"nats://{CLOSED}", "NATS"),
         ("aws", "AWS_ENDPOINT_URL", f"http://{CLOSED}", "RDS"),
     ],
@@ -298,6 +298,7 @@ def test_a_sandbox_is_asked_about_by_name(desk: Desk) -> None:
         desk.look("no\nbody")
 
 
+@pytest.mark.soak
 def test_on_the_command_line(desk: Desk, tmp_path: Path) -> None:
     answer = Engineer(desk.lab, tmp_path).call("rb-sb-006", "--json")
     assert (answer.code, answer.document["outcome"]) == (0, "healthy")

@@ -114,6 +114,7 @@ def test_what_destroyed_sandboxes_left_behind_is_reported_and_their_guilds_are_f
     assert run(world) == Report()
 
 
+@pytest.mark.soak
 def test_without_redis_it_goes_on_and_the_next_run_takes_the_keys(world: World) -> None:
     made = [world.make(f"over-{n}", guilds=(str(n),)) for n in range(3)]
     assert run(world, keys=DEAD) == Report(cleaned=3, keys_left=3)
@@ -151,6 +152,7 @@ def test_one_that_fails_does_not_stop_the_others_and_is_tried_again(world: World
     assert run(world, clock=lambda: datetime.now(UTC)) == Report(cleaned=1)
 
 
+@pytest.mark.soak
 def test_keys_that_were_left_are_deleted_once_and_never_what_was_given_back(world: World) -> None:
     made = [world.make(f"over-{n}") for n in range(2)]
     assert run(world, keys=DEAD).keys_left == 2
@@ -271,7 +273,7 @@ class _Dying(Postgres):
         return super().snapshot()
 
 
-@pytest.mark.parametrize("lasts", [0, 1, 4, 5, 7])
+@pytest.mark.parametrize("lasts", [1, 5, *(pytest.param(each, marks=pytest.mark.soak) for each in (0, 4, 7))])
 def test_a_database_that_dies_ends_the_job_and_the_next_one_does_the_rest(world: World, lasts: int) -> None:
     for number in range(4):
         world.make(f"over-{number}")

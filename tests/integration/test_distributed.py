@@ -147,6 +147,7 @@ def test_a_killed_workers_actions_are_done_by_another_and_none_twice(place: Plac
         killed.kill()
         assert sum(place.counts(120)) < 120, "it was killed too late"
         eventually(lambda: place.stands(run).exit is not None)
+        eventually(lambda: place.queue(run) is None)
         other.kill()
         assert killed.wait() == -signal.SIGKILL
     assert place.counts(120) == [1] * 120
@@ -156,7 +157,6 @@ def test_a_killed_workers_actions_are_done_by_another_and_none_twice(place: Plac
     phases = place.phases(run)
     assert (phases["done"], phases["run-ended"], phases["failed"]) == (120, 1, 0)
     place.verify("here", "two")
-    assert place.queue(run) is None
     assert place.world.one("SELECT holder FROM runbooks.lease") is None
 
 
@@ -288,6 +288,7 @@ def test_ctrl_c_finishes_what_is_in_hand_and_gives_the_rest_back(place: Place) -
     assert (left.waiting, left.in_hand) == (40 - done, 0)
 
 
+@pytest.mark.soak
 def test_too_many_failures_stop_all_workers_and_a_resumed_run_tries_again(place: Place) -> None:
     place.world.redis.set(BROKEN, "yes")
     run = place.begin([*actions(6), *(action(number, fails=True) for number in range(6, 40))])
@@ -399,6 +400,7 @@ def test_what_was_undone_or_has_an_order_is_not_worked_on(place: Place) -> None:
         place.crew("two").work()
 
 
+@pytest.mark.soak
 def test_a_run_that_is_undone_under_its_workers_is_not_worked_on_by_them(place: Place) -> None:
     run = place.begin(actions(8))
     other = place.operator("elsewhere")

@@ -193,6 +193,7 @@ def test_servers_that_hang_cost_no_more_than_the_time_that_is_given(
     see_that_no_secret_is_told(found)
 
 
+@pytest.mark.soak
 def test_a_login_that_is_refused_is_told_without_its_password(
     lab: control.Lab, examined: Examined, tmp_path: Path
 ) -> None:

@@ -191,6 +191,7 @@ def no_scene(wanted: Scene) -> None:
 CREATE, LOOK = "Failed to create sandbox schema", "Failed to check schema existence"
 
 
+@pytest.mark.soak
 def test_the_role_may_not_create_schemas(ward: Ward) -> None:
     # A lab remembers that it had it: here it is made and removed by hand.
     stage = Stage(env=ward.lab.env, now=datetime.now(UTC), play=no_scene)
@@ -204,6 +205,7 @@ def test_the_role_may_not_create_schemas(ward: Ward) -> None:
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_the_function_is_missing(ward: Ward) -> None:
     with suffering(ward.lab, "function-missing"):
         assert ward.one("SELECT to_regproc('public.create_sandbox_schema')") is None
@@ -212,6 +214,7 @@ def test_the_function_is_missing(ward: Ward) -> None:
     ward.see_that_all_is_well()
 
 
+@pytest.mark.soak
 def test_sessions_idle_in_transaction_hold_all_that_the_role_may_have(ward: Ward) -> None:
     query = """SELECT application_name, state, count(*), min(now() - state_change) > interval '10 minutes'
         FROM pg_stat_activity WHERE usename = 'arrakis_app' GROUP BY 1, 2 ORDER BY 1, 2"""

@@ -223,6 +223,7 @@ def test_a_drifted_stream_refuses_some_events_and_soon_forgets_the_others(scene:
         eventually(lambda: len(scene.messages("SANDBOX", "sandbox.>")) == 20)
 
 
+@pytest.mark.soak
 def test_a_worker_that_hangs_runs_and_serves_nobody(scene: Scene) -> None:
     with scene.incident("consumer-unserved"):
         hung = scene.worker()
@@ -259,6 +260,7 @@ def test_events_of_production_circle(scene: Scene) -> None:
         assert scene.wrong_routes() == {}
 
 
+@pytest.mark.soak
 def test_a_new_deployment_replaces_the_worker_and_makes_what_is_missing(scene: Scene) -> None:
     ecs, named = scene.clients["ecs"], {"cluster": "arrakis", "service": "arrakis-worker"}
     former, [task] = scene.worker(), scene.tasks("RUNNING")

@@ -294,6 +294,7 @@ def test_a_schema_in_another_case_belongs_to_the_row_that_names_it(world: World)
     assert f"sandbox_{head}" in world.schemas()
 
 
+@pytest.mark.soak
 def test_without_redis_a_sandbox_goes_and_its_keys_are_left(world: World) -> None:
     made = world.make("keyless", guilds=("310",))
     dead = Redis("redis://127.0.0.1:1/0", timeout=1)
@@ -348,6 +349,7 @@ def test_only_a_running_sandbox_takes_a_guild(world: World, status: str) -> None
     assert "420" not in world.mapped()
 
 
+@pytest.mark.soak
 def test_without_redis_a_registration_stands_and_says_what_is_unsettled(world: World) -> None:
     made = world.make("settled")
     dead = Redis("redis://127.0.0.1:1/0", timeout=1)

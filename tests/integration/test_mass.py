@@ -392,6 +392,7 @@ def test_redis_dying_in_the_middle_of_a_lot_leaves_rows_that_say_so_and_a_resume
     assert ended == {1: 4}
 
 
+@pytest.mark.soak
 def test_redis_dying_while_families_are_parked_loses_no_key_and_a_resume_parks_the_rest(
     world: World, works: Works
 ) -> None:

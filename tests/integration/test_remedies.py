@@ -386,6 +386,7 @@ def test_the_task_runs_once_says_all_it_can_and_is_watched_to_its_end(scene: Sce
     assert remedy.observe(aged).state is State.AFTER  # ECS still tells
 
 
+@pytest.mark.soak
 def test_a_watch_that_breaks_off_finds_its_task_again(scene: Scene) -> None:
     id, told, evidence = scene.overdue(), list[str](), scene.gather()
     planned, other = scene.propose(evidence, RUN), scene.propose(evidence, RUN)
@@ -410,6 +411,7 @@ def test_a_watch_that_breaks_off_finds_its_task_again(scene: Scene) -> None:
     assert scene.wire.changes == [("RunTask", True)]
 
 
+@pytest.mark.soak
 def test_a_task_that_fails_is_seen_to_its_end_however_often_that_takes(
     misdirected: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +430,7 @@ def test_a_task_that_fails_is_seen_to_its_end_however_often_that_takes(
     assert misdirected.wire.changes == [("RunTask", True)]
 
 
+@pytest.mark.soak
 def test_a_task_that_ends_well_and_leaves_one_has_not_done_what_was_planned(scene: Scene) -> None:
     id = scene.overdue()
     planned, remedy = scene.plan(RUN), scene.remedy(RUN)

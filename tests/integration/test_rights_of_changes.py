@@ -42,6 +42,7 @@ def verbs(outcome: Outcome) -> set[str]:
     return {each.action.verb for each in outcome.results}
 
 
+@pytest.mark.soak
 def test_orphans_go_into_quarantine_and_come_back(lab: control.Lab, tmp_path: Path) -> None:
     outcome = apply(lab, "rb-sb-003", tmp_path, undo=True)
     assert verbs(outcome) == {"quarantine schema", "quarantine keys"}

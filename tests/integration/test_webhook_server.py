@@ -146,6 +146,7 @@ def test_in_a_thread_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- slow, crowded
 
 
+@pytest.mark.soak
 def test_requests_that_drip_hold_nobody_up_and_are_cut_off(shared: Server) -> None:
     """Forty of them, more than it has threads."""
     dripping = [shared.connect() for _ in range(40)]
@@ -247,6 +248,7 @@ def test_ten_thousand_duplicates_give_one_triage(tmp_path: Path) -> None:
         _duplicates(server, 10_000)
 
 
+@pytest.mark.soak
 def test_a_duplicate_is_known_after_a_restart(tmp_path: Path) -> None:
     request = _fresh("before")
     with running(tmp_path) as server:
@@ -332,6 +334,7 @@ def test_what_was_in_hand_when_it_was_killed_is_triaged_after_the_next_start(tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.soak
 def test_it_ends_calmly_with_what_is_in_hand(tmp_path: Path, number: signal.Signals) -> None:
     gate = tmp_path / "gate"
     with running(tmp_path, gate=gate) as server:

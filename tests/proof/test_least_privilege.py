@@ -232,25 +232,30 @@ def test_each_right_to_change_what_is_left_over_is_missed(
 
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    ("incident", "name"),
+    ("incident", "name", "options", "among"),
     [
-        ("rule-disabled", "rb-sb-001"),
-        ("rule-disabled", "rb-sb-002"),
-        ("routes-stale", "rb-sb-004"),
-        ("create-denied", "rb-sb-005"),
-        ("index-dropped", "rb-sb-006"),
+        ("rule-disabled", "rb-sb-001", {}, "events:EnableRule"),
+        ("rule-disabled", "rb-sb-001", {"via": "ecs"}, "iam:PassRole"),
+        ("rule-disabled", "rb-sb-002", {}, "events:EnableRule"),
+        ("routes-stale", "rb-sb-004", {}, "+set"),
+        ("worker-stopped", "rb-sb-004", {}, "ecs:UpdateService"),
+        ("create-denied", "rb-sb-005", {}, "owner of the database"),
+        ("disk-full", "rb-sb-005", {}, "rds:ModifyDBInstance"),
+        ("control-lock-held", "rb-sb-006", {}, "pg_signal_backend"),
+        ("index-dropped", "rb-sb-006", {}, "owner of public.sandboxes"),
     ],
 )
 def test_each_right_to_mend_an_incident_is_missed(
-    start_lab: StartLab, tmp_path: Path, incident: str, name: str
+    start_lab: StartLab, tmp_path: Path, incident: str, name: str, options: Mapping[str, Any], among: str
 ) -> None:
     lab = follow(prepared(start_lab(incident)), incident)
     page = RUNBOOKS[name].page
     with counter(lab, page.reads | page.writes, tmp_path / "at", nats=False) as at:
-        found = at.desk.diagnose(RUNBOOKS[name])
+        found = at.desk.diagnose(RUNBOOKS[name], options)
         words = [
             word for word in taken(at, found) if word not in at.rights.nats
         ]  # the lab's own knows no users
+        assert among in words
         see_each_refused(at, found, words)
 
 
