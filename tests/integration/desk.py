@@ -19,6 +19,7 @@ from runbooks.engine.operate import Ask, Diagnosis, Operator
 __all__ = ["Desk"]
 
 T = TypeVar("T")
+_ALL = 1000  # targets: as many as a plan may have here
 
 
 class Desk:
@@ -48,17 +49,15 @@ class Desk:
         """Apply what was proposed, whole."""
         plan = found.plan
         assert plan, [each.summary for each in found.findings]
-        many = len(plan.actions)
-        return self._seated(lambda: self._operator.apply(plan, found.runbook, ask=ask, max_targets=many))
+        return self._seated(lambda: self._operator.apply(plan, found.runbook, ask=ask, max_targets=_ALL))
 
     def hand_over(self, found: Diagnosis) -> str:
         """Lay what was proposed on the work queue, and return the run."""
         environment, plan = self._operator.environment, found.plan
         assert plan
-        many = len(plan.actions)
         return self._seated(
             lambda: Coordinator(self._operator, work_queue(environment, timeout=5)).start(
-                plan, found.runbook, ask=lambda *_: None, max_targets=many
+                plan, found.runbook, ask=lambda *_: None, max_targets=_ALL
             )
         )
 
