@@ -18,7 +18,7 @@ from runbooks.options import Telling, choice, choices, duration, number, one_way
 from runbooks.screen import asking, calmly, note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from runbooks.engine.distributed import Coordinator
     from runbooks.engine.environment import Environment
@@ -889,6 +889,21 @@ def run_tests(c: Context, soak: bool = False, args: str = "") -> None:
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *spread, *chosen, *args.split()])
 
 
+@task(
+    auto_shortflags=False,
+    help={
+        "only": "these lines alone, with commas between, such as start_up,log_grouping",
+        "rounds": "how often each way is taken",
+        "small": "a tenth of everything, to see that it works; nothing is kept",
+    },
+)
+def bench(c: Context, only: str = "", rounds: int = 5, small: bool = False) -> None:
+    """Measure beside what a person would use instead, and write bench/RESULTS.md; takes half an hour."""
+    os.chdir(ROOT)
+    given = [*filter(None, only.split(",")), f"--rounds={rounds}", *(["--small"] if small else [])]
+    os.execv(sys.executable, [sys.executable, "-m", "bench", *given])
+
+
 def _desk(name: str, env: str, json: bool, timeout: str) -> "Desk":
     from runbooks.paging import Desk
 
@@ -925,7 +940,7 @@ def _parts() -> tuple[str, ...]:
     return PARTS
 
 
-def _runbooks() -> "dict[str, Runbook]":
+def _runbooks() -> "Mapping[str, Runbook]":
     from runbooks.catalogue import RUNBOOKS
 
     return RUNBOOKS
@@ -943,7 +958,7 @@ _GROUPS = (
     ("PagerDuty", (webhook, pagerduty_flush)),
     ("Scheduled jobs", (cleanup, orphan_detection, publish_metrics)),
     ("Practise, at no risk", (lab, lab_status, lab_relieve, lab_down, lab_reset)),
-    ("Develop", (run_tests, docs)),
+    ("Develop", (run_tests, bench, docs)),
 )
 namespace = Collection(*(each for _, group in _GROUPS for each in group))
 namespace.configure({"groups": [(title, [each.name for each in group]) for title, group in _GROUPS]})

@@ -1,1 +1,1 @@
-"""Side-by-side measurements: ours and a peer in one run, as ratios."""
+"""Side-by-side measurements: ours and its peers in one run, as ratios. Not part of the tests."""

@@ -9,13 +9,15 @@ a refused connection the code and the address, of others nothing. So codes are k
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["ERROR", "LogLine", "errors", "failed_step", "fingerprint", "folded", "parse", "parse_json"]
+from diagnostics.shapes import PORTS
+
+__all__ = ["ERROR", "LogLine", "calm", "failed_step", "fingerprint", "folded", "parse", "parse_json"]
 
 ERROR = 50
 """pino's level of an error; 60 is fatal."""
@@ -60,9 +62,9 @@ _QUOTED = re.compile(r""""[^"]*"|(?<![\w*])'[^']*'(?![\w*])""")
 # Ids and numbers with what they are part of, hosts in front of a port, and what follows a scheme. SQLSTATEs and the
 # servers' own ports stay: they tell one cause from another.
 _VARIABLE = re.compile(
-    r"""(?<=://)[^\s"',)]+
-    | (?<![\w.*-]) (?<!SQLSTATE=) (?!(?:5432|6432|6379|4222)(?![\w-])) (?:
-        (?:sandbox_)?[0-9a-f]{8}(?![\w.-])
+    rf"""(?<=://)[^\s"',)]+
+    | (?<![\w.*-]) (?<!SQLSTATE=) (?!{PORTS}) (?:
+        (?:sandbox_)?[0-9a-f]{{8}}(?![\w.-])
       | [\w.-]*\d[\w.-]*
       | [\w-]+\.[\w.-]+(?=:\d)
     )""",
@@ -102,11 +104,9 @@ def parse(at: datetime, text: str) -> LogLine:
     return _of_plain(at, text)
 
 
-def errors(events: Iterable[tuple[datetime, str]]) -> Iterator[LogLine]:
-    """Yield the errors among lines, with the least work for those that are none."""
-    for at, text in events:
-        if not text.startswith(_CALM) and (line := parse(at, text)).level >= ERROR:
-            yield line
+def calm(text: str) -> bool:
+    """Whether a line is no error, as far as that can be told without reading it."""
+    return text.startswith(_CALM)
 
 
 def parse_json(text: str) -> Mapping[str, Any] | None:

@@ -4,38 +4,20 @@ A window is read newest part first, as what happens now matters most; a part is 
 So a read that is cut short still covers, without a gap, what led up to now.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from diagnostics.causes import Cause, match
-from diagnostics.loglines import LogLine, errors, fingerprint, parse_json
+from diagnostics.grouping import ErrorGroup, Event, grouped
+from diagnostics.loglines import parse_json
 from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Missing, Throttled, Unreachable
 from sandbox.ports import AwsReader
-from sandbox.text import clean, moment, period
+from sandbox.text import moment, period
 
-__all__ = [
-    "BINS",
-    "ELSE",
-    "MOST_NAMES",
-    "ErrorGroup",
-    "JobRun",
-    "JobRuns",
-    "LogReport",
-    "grouped",
-    "read_errors",
-    "read_runs",
-]
-
-BINS = 24
-"""How many slices of time a histogram has."""
-
-ELSE = "everything else"
-"""The fingerprint of the group that counts what came when there were too many groups already."""
+__all__ = ["JobRun", "JobRuns", "LogReport", "read_errors", "read_runs"]
 
 # What is no error is not even sent to us. Plain lines need terms: their level is a word, somewhere. Terms match inside
 # words and in JSON lines as well, so these are told apart here; terms that exclude would switch off the `?` of others.
@@ -50,32 +32,7 @@ _PARTS = (
     2,
     3,
 )  # sixths of the window, from its end: few calls when all is quiet, and soon a whole part when not
-_MOST_GROUPS = 200
-MOST_NAMES = 20  # sandboxes, and steps, that a group names
-_SAMPLE = 300  # characters
 _FIRST_PAUSE = 0.25  # seconds, doubled each time that AWS asks to come more slowly
-
-Event = tuple[datetime, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorGroup:
-    """Lines that tell of the same error; times are UTC.
-
-    `sample` is the newest line, fit for a terminal, without passwords. `sandboxes` and `steps` are some of those
-    concerned. `histogram` counts them in BINS equal slices of the window.
-    """
-
-    fingerprint: str
-    count: int
-    first: datetime
-    last: datetime
-    sample: str
-    component: str | None
-    cause: Cause | None
-    sandboxes: tuple[str, ...]
-    steps: tuple[str, ...]
-    histogram: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +109,7 @@ def read_errors(
     reading = _Reading(
         aws=aws, log_group=log_group, begin=begin, end=end, budget=budget, clock=clock, sleep=sleep
     )
-    groups = grouped(errors(_either(reading.events(_PINO, _PLAIN))), begin, end)
+    groups = grouped(_either(reading.events(_PINO, _PLAIN)), begin, end)
     return LogReport(
         **reading.outcome(), lines=reading.lines, errors=sum(group.count for group in groups), groups=groups
     )
@@ -171,61 +128,6 @@ def read_runs(aws: AwsReader, log_group: str, *, begin: datetime, end: datetime,
     return JobRuns(
         **reading.outcome(), starts=tuple(sorted(starts)), runs=tuple(sorted(runs, key=lambda run: run.at))
     )
-
-
-def grouped(lines: Iterable[LogLine], begin: datetime, end: datetime) -> tuple[ErrorGroup, ...]:
-    """Group lines as they stream by: the most frequent first, of equals the most recent; ELSE, if needed, last."""
-    tallies: dict[str, _Tally] = {}
-    width = (end - begin) / BINS or timedelta.resolution
-    for line in lines:
-        key = fingerprint(line)
-        if key not in tallies:
-            key = key if len(tallies) < _MOST_GROUPS else ELSE
-        tally = tallies.get(key) or tallies.setdefault(key, _Tally(line, line.at))
-        tally.add(line, min(BINS - 1, max(0, int((line.at - begin) / width))))
-    rest = tallies.pop(ELSE, None)
-    groups = [tally.group(key) for key, tally in tallies.items()]
-    groups.sort(key=lambda group: (group.count, group.last), reverse=True)
-    return (*groups, *([rest.group(ELSE)] if rest else []))
-
-
-@dataclass(slots=True)
-class _Tally:
-    """A group while it grows."""
-
-    newest: LogLine
-    first: datetime
-    count: int = 0
-    sandboxes: dict[str, None] = field(default_factory=dict)
-    steps: dict[str, None] = field(default_factory=dict)
-    histogram: list[int] = field(default_factory=lambda: [0] * BINS)
-
-    def add(self, line: LogLine, slot: int) -> None:
-        self.count += 1
-        self.histogram[slot] += 1
-        if line.at < self.first:
-            self.first = line.at
-        if line.at > self.newest.at:
-            self.newest = line
-        if line.sandboxes and len(self.sandboxes) < MOST_NAMES:
-            self.sandboxes.update(dict.fromkeys(line.sandboxes))
-        if line.step and len(self.steps) < MOST_NAMES:
-            self.steps[line.step] = None
-
-    def group(self, key: str) -> ErrorGroup:
-        other = key == ELSE
-        return ErrorGroup(
-            fingerprint=key,
-            count=self.count,
-            first=self.first,
-            last=self.newest.at,
-            sample=_sample(self.newest.text),
-            component=None if other else self.newest.component,
-            cause=None if other else match(self.newest.text),
-            sandboxes=tuple(self.sandboxes)[:MOST_NAMES],
-            steps=tuple(self.steps),
-            histogram=tuple(self.histogram),
-        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -344,8 +246,3 @@ def _run(at: datetime, text: str) -> JobRun | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _sample(text: str) -> str:
-    text = clean(re.sub(r"\s+", " ", text))
-    return text if len(text) <= _SAMPLE else f"{text[: _SAMPLE - 1]}…"

@@ -1,27 +1,37 @@
 """All procedures, by name, and which of them an alarm calls for."""
 
-from runbooks import (
-    database_maintenance,
-    emergency_resume,
-    emergency_stop,
-    mass_cleanup,
-    purge_quarantine,
-    rb_sb_001,
-    rb_sb_002,
-    rb_sb_003,
-    rb_sb_004,
-    rb_sb_005,
-    rb_sb_006,
-)
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
 from runbooks.engine.model import Runbook
 
 __all__ = ["RUNBOOKS", "called_for"]
 
-_PAGES = (rb_sb_001, rb_sb_002, rb_sb_003, rb_sb_004, rb_sb_005, rb_sb_006)
-_OTHERS = (purge_quarantine, database_maintenance, emergency_stop, emergency_resume, mass_cleanup)
+_PAGES = ("rb-sb-001", "rb-sb-002", "rb-sb-003", "rb-sb-004", "rb-sb-005", "rb-sb-006")
+_OTHERS = ("purge-quarantine", "database-maintenance", "emergency-stop", "emergency-resume", "mass-cleanup")
 
-RUNBOOKS: dict[str, Runbook] = {each.RUNBOOK.name: each.RUNBOOK for each in (*_PAGES, *_OTHERS)}
-"""Every procedure by its name."""
+
+class _Runbooks(Mapping[str, Runbook]):
+    """Loads a procedure when it is asked for: each brings probes and remedies of its own, which take their time."""
+
+    _names = (*_PAGES, *_OTHERS)
+
+    def __getitem__(self, name: str) -> Runbook:
+        if name not in self._names:
+            raise KeyError(name)
+        runbook = import_module(f"runbooks.{name.replace('-', '_')}").RUNBOOK
+        assert isinstance(runbook, Runbook)
+        return runbook
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+RUNBOOKS: Mapping[str, Runbook] = _Runbooks()
+"""Every procedure by its name, which is its module's."""
 
 
 def called_for(alarm: str) -> Runbook | None:

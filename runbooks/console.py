@@ -3,7 +3,7 @@
 import json as jsonlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ class Session:
         self.run(work)
 
     def resume(
-        self, run: str, runbooks: "Callable[[], dict[str, Runbook]]", *, yes: bool, alone: bool
+        self, run: str, runbooks: "Callable[[], Mapping[str, Runbook]]", *, yes: bool, alone: bool
     ) -> None:
         """Take up a run, and print what became of it; one that was on the work queue is put there again, unless `alone`."""
 

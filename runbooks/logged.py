@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from diagnostics.logs import ErrorGroup, JobRuns, LogReport
+from diagnostics.grouping import ErrorGroup
+from diagnostics.logs import JobRuns, LogReport
 from diagnostics.stack import Stack
 from runbooks.engine.model import Finding, Severity
 from runbooks.findings import span, unknown

@@ -40,6 +40,7 @@ __all__ = ["RUNBOOK", "diagnose", "propose"]
 
 WORKERS = 4
 LOT = 10  # targets that a worker takes at a time, and finishes when it is interrupted
+AMPLE = 125  # instead, where nobody else is at work: a second or two of work
 FAILURES = 20  # that do not stop the rest
 
 _A_SECOND = 0.9  # targets, beside production, at the full share of time that the throttle gives
@@ -112,7 +113,7 @@ RUNBOOK = Runbook(
     existing=existing,
     remedies=remedies,
     outlook=diagnose,
-    pace=Pace(workers=WORKERS, lot=LOT, failures=FAILURES, throttled=True),
+    pace=Pace(workers=WORKERS, lot=LOT, ample=AMPLE, failures=FAILURES, throttled=True),
     page=Page(
         text=__doc__,
         reads=rights.SANDBOXES
@@ -145,7 +146,9 @@ RUNBOOK = Runbook(
         thresholds=(
             Threshold(name="workers", value=str(WORKERS), meaning="so many are at work at once, on one host"),
             Threshold(
-                name="a lot", value=f"{LOT} targets", meaning="what a worker takes at a time, and finishes"
+                name="a lot",
+                value=f"{LOT} targets, {AMPLE} where nobody else is at work",
+                meaning="what a worker takes at a time, and finishes",
             ),
             Threshold(name="failures", value=str(FAILURES), meaning="when more targets have failed it stops"),
             Threshold(

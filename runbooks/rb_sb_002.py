@@ -15,7 +15,7 @@ Undo       the schedule is disabled again by `invoke undo --run ID`. What is tak
 from collections.abc import Sequence
 from datetime import datetime
 
-from diagnostics.logs import MOST_NAMES
+from diagnostics.grouping import MOST_NAMES
 from diagnostics.postgres import SEE_EVENTS
 from diagnostics.stack import Stack
 from runbooks import looks, rights

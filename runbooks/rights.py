@@ -209,7 +209,7 @@ HALTING = (
         "INSERT ON runbooks.stopped_sandboxes",
         "UPDATE ON runbooks.stopped_sandboxes",
     )
-    | _redis("+unlink", "~sandbox:*")
+    | _redis("+get", "+unlink", "~sandbox:*")
     | _aws(
         "events:EnableRule",
         "events:DisableRule",

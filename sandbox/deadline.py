@@ -5,13 +5,15 @@ that is left behind bounds a whole call; it is a daemon, because a thread pool w
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from queue import Empty, Queue
 from typing import Generic, TypeVar
 
 from sandbox.errors import Unreachable
 from sandbox.text import brief
 
-__all__ = ["beside", "within"]
+__all__ = ["ahead", "beside", "within"]
 
 T = TypeVar("T")
 
@@ -21,13 +23,55 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
     running = _Running(call, f"within {what}")
     running.thread.join(seconds)
     if running.thread.is_alive():
-        raise Unreachable(f"{what} gave no answer within {brief(seconds)} s")
+        raise _no_answer(seconds, what)
     return running.result()
 
 
 def beside(call: Callable[[], T]) -> Callable[[], T]:
     """Begin `call()` beside what follows; what is returned waits for its end, and returns or raises as it did."""
     return _Running(call, "beside").result
+
+
+def ahead(seconds: float, items: Iterable[T], what: str) -> Generator[T, None, None]:
+    """Yield what `items` yields, made one ahead in a thread of its own while the last one is dealt with.
+
+    Raises Unreachable where the next one takes longer than so many seconds, and whatever making it raises.
+    """
+    made: Queue[tuple[list[T], BaseException | None]] = Queue(1)
+    wanted = threading.Event()
+    wanted.set()
+
+    def make() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                made.put(([item], None))
+                if not wanted.is_set():
+                    return
+        except BaseException as raised:  # carried over to the caller's thread
+            error = raised
+        made.put(([], error))
+
+    threading.Thread(target=make, daemon=True, name=f"ahead {what}").start()
+    try:
+        while True:
+            try:
+                item, error = made.get(timeout=seconds)
+            except Empty:
+                raise _no_answer(seconds, what) from None
+            if error:
+                raise error
+            if not item:
+                return
+            yield item[0]
+    finally:
+        wanted.clear()
+        with suppress(Empty):  # who waits with the next one ends
+            made.get_nowait()
+
+
+def _no_answer(seconds: float, what: str) -> Unreachable:
+    return Unreachable(f"{what} gave no answer within {brief(seconds)} s")
 
 
 class _Running(Generic[T]):

@@ -147,9 +147,9 @@ def delete_families(
     doomed: dict[bytes, UUID] = {}
 
     def delete() -> None:
+        groups = _by_value(doomed)
         with hold():
-            for whose, members in _by_value(doomed).items():
-                gone[whose] += keys.unlink(members)
+            gone.update(dict(zip(groups, keys.unlink_each([*groups.values()]), strict=True)))
         doomed.clear()
 
     for batch in keys.scan("sandbox:*"):

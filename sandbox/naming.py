@@ -35,8 +35,8 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _PLAIN = re.compile(r"[0-9a-f]{8,32}")
 _HEAD = 8  # digits that two spellings of one id have in common at least
 _STAMP = "%Y%m%d%H%M%S"
-_QUARANTINED = re.compile(r"quarantine_(\d{14})_(.+)", re.DOTALL)
-_PARKED = re.compile(rb"quarantine:(\d{14}):(.+)", re.DOTALL)
+_QUARANTINED = re.compile(r"quarantine_([0-9]{14})_(.+)")  # \d would take every script's digits
+_PARKED = re.compile(rb"quarantine:([0-9]{14}):(.+)", re.DOTALL)
 
 
 def hex_of(token: str) -> str | None:

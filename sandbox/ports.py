@@ -218,6 +218,10 @@ class KeyWriter(KeyReader, Protocol):
         """Delete keys without blocking the server; return how many there were."""
         ...
 
+    def unlink_each(self, groups: Sequence[Sequence[bytes]]) -> list[int]:
+        """Delete groups of keys as `unlink` does, all of them together; return how many there were of each."""
+        ...
+
     def put(self, key: bytes, value: bytes, *, lifetime: timedelta | None) -> None:
         """Write a string that ends by itself, or with None never does."""
         ...

@@ -19,9 +19,11 @@ __all__ = [
     "Counts",
     "Identity",
     "audit",
+    "audit_all",
     "by_ids",
     "by_name",
     "change_status",
+    "change_status_all",
     "claimants",
     "counts",
     "due",
@@ -32,6 +34,7 @@ __all__ = [
     "listing",
     "live_count",
     "locked",
+    "locked_all",
     "mapped_destroyed",
     "mapped_to",
     "not_found",
@@ -139,6 +142,15 @@ def locked(transaction: SqlTransaction, *, name: str | None = None, id: UUID | N
     if not found:
         raise not_found(name or str(id))
     return found[0]
+
+
+def locked_all(transaction: SqlTransaction, ids: Sequence[UUID]) -> list[Sandbox]:
+    """Return sandboxes by their ids, in that order, held as `locked` does. Raises as it does, of any of them."""
+    found = {row.id: row for row in transaction.rows("write/registry/lock_all", Sandbox, ids=list(ids))}
+    for id in ids:
+        if id not in found:
+            raise not_found(str(id))
+    return [found[id] for id in ids]
 
 
 def not_found(name: str) -> SandboxError:
@@ -271,18 +283,41 @@ def change_status(
 
     The update is conditional on a status that allows it, so two operators cannot both win. Raises SandboxError 007.
     """
-    allowed = [old.value for old in Status if may_become(old, new)]
-    touched = transaction.execute(
-        "write/registry/change_status", id=sandbox.id, new=new.value, allowed=allowed, at=at
+    [changed] = change_status_all(
+        transaction, [sandbox], new, actor=actor, event=event, at=at, details=details
     )
-    if not touched:
+    return changed
+
+
+def change_status_all(
+    transaction: SqlTransaction,
+    alike: Sequence[Sandbox],
+    new: Status,
+    *,
+    actor: str,
+    event: str,
+    at: datetime,
+    details: Mapping[str, Any] | None = None,
+) -> list[Sandbox]:
+    """Move sandboxes of one status to a new one, all of them or none, as `change_status` does."""
+    old = alike[0].status
+    allowed = [status.value for status in Status if may_become(status, new)]
+    ids = [sandbox.id for sandbox in alike]
+    touched = transaction.execute(
+        "write/registry/change_status", ids=ids, new=new.value, allowed=allowed, at=at
+    )
+    if touched < len(alike):
+        names = ", ".join(sandbox.name for sandbox in alike)
         raise SandboxError(
             SandboxCode.INVALID_TRANSITION,
-            f"{sandbox.name} cannot become {new}: it is {sandbox.status}, or somebody else was faster",
+            f"{names} cannot become {new}: it is {old}, or somebody else was faster",
         )
-    change = {"from": sandbox.status.value, "to": new.value, **(details or {})}
-    audit(transaction, sandbox.id, event, actor=actor, details=change)
-    return replace(sandbox, status=new, destroyed_at=at if new is Status.DESTROYED else sandbox.destroyed_at)
+    change = {"from": old.value, "to": new.value, **(details or {})}
+    audit_all(transaction, ids, event, actor=actor, details=change)
+    ended = new is Status.DESTROYED
+    return [
+        replace(sandbox, status=new, destroyed_at=at if ended else sandbox.destroyed_at) for sandbox in alike
+    ]
 
 
 def audit(
@@ -294,9 +329,21 @@ def audit(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one audit row."""
+    audit_all(transaction, [sandbox], event, actor=actor, details=details)
+
+
+def audit_all(
+    transaction: SqlTransaction,
+    sandboxes: Sequence[UUID],
+    event: str,
+    *,
+    actor: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one audit row of each."""
     transaction.execute(
         "write/registry/audit",
-        sandbox=sandbox,
+        sandboxes=list(sandboxes),
         event=event,
         actor=actor,
         details=json.dumps(dict(details or {})),

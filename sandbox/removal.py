@@ -1,14 +1,14 @@
 """The last change of a sandbox: taking it away, alone or many together.
 
-Step by step as teardown has it: condemned, its keys deleted, its schemas dropped. The keys of all that are taken away together
-go in one pass over the keyspace. Redis being down leaves keys to the clean-up job.
+Step by step as teardown has it: condemned, its keys deleted, its schemas dropped. Of those that are taken away together some are
+condemned in one short transaction, or each alone where one of them cannot go; the keys of all go in one pass over the keyspace.
+Redis being down leaves keys to the clean-up job.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -24,6 +24,8 @@ __all__ = ["Destroyed", "Tell", "Terms", "clean_up", "destroy", "severally"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_AT_ONCE = 25  # sandboxes condemned by one transaction
 
 Tell = Callable[[Sandbox, str, Mapping[str, object]], None]
 """Takes a sandbox, a step that was done with it, and what that did."""
@@ -71,8 +73,11 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
     on its schema.
     """
     check_name(name)
-    hold = partial(registry.locked, name=name)
-    [gone] = _take_away(database, keys, [hold], Terms(actor=actor, now=now))
+
+    def hold(transaction: SqlTransaction, names: Sequence[str]) -> list[Sandbox]:
+        return [registry.locked(transaction, name=each) for each in names]
+
+    [gone] = _take_away(database, keys, [name], hold, Terms(actor=actor, now=now))
     if isinstance(gone, Destroyed):
         return gone
     raise gone
@@ -84,20 +89,19 @@ def clean_up(
     ids: Sequence[UUID],
     terms: Terms,
     *,
-    insist: Callable[[SqlTransaction, Sandbox], None],
+    insist: Callable[[SqlTransaction, Sequence[Sandbox]], None],
 ) -> Mapping[UUID, Destroyed | ArrakisError]:
     """Take away sandboxes that are over, as `destroy` does; return what went with each, or what `destroy` would raise.
 
-    `insist` is called with a row held, before anything of it is changed, and raises where it must not go.
+    `insist` is called with some rows held, before anything of them is changed, and raises where one of them must not go.
     """
 
-    def hold(transaction: SqlTransaction, *, id: UUID) -> Sandbox:
-        row = registry.locked(transaction, id=id)
-        insist(transaction, row)
-        return row
+    def hold(transaction: SqlTransaction, some: Sequence[UUID]) -> list[Sandbox]:
+        rows = registry.locked_all(transaction, some)
+        insist(transaction, rows)
+        return rows
 
-    holds = [partial(hold, id=id) for id in ids]
-    return dict(zip(ids, _take_away(database, keys, holds, terms), strict=True))
+    return dict(zip(ids, _take_away(database, keys, ids, hold, terms), strict=True))
 
 
 def severally(
@@ -132,10 +136,11 @@ def _is_lost(database: SqlReader, error: ArrakisError) -> bool:
 def _take_away(
     database: SqlWriter,
     keys: KeyWriter,
-    holds: Sequence[Callable[[SqlTransaction], Sandbox]],
+    items: Sequence[T],
+    hold: Callable[[SqlTransaction, Sequence[T]], list[Sandbox]],
     terms: Terms,
 ) -> list[Destroyed | ArrakisError]:
-    taken = severally(database, holds, lambda hold: _take(database, hold, terms))
+    taken = _take_all(database, items, lambda some: _take(database, some, hold, terms))
     going = [each.condemned for each in taken if isinstance(each, _Taken)]
     gone = _clear(database, keys, going, terms) if going else {}
 
@@ -145,17 +150,44 @@ def _take_away(
     return severally(database, taken, finish)
 
 
-def _take(database: SqlWriter, hold: Callable[[SqlTransaction], Sandbox], terms: Terms) -> _Taken:
+def _take_all(
+    database: SqlReader, items: Sequence[T], take: Callable[[Sequence[T]], list[_Taken]]
+) -> list[_Taken | ArrakisError]:
+    """Take some at a time; where that cannot be, each of them alone, to learn which of them it is."""
+
+    def together(some: Sequence[T]) -> list[_Taken | ArrakisError]:
+        try:
+            return [*take(some)]
+        except ArrakisError as error:
+            if len(some) == 1 or isinstance(error, Halted) or _is_lost(database, error):
+                raise
+        return severally(database, some, lambda item: take([item])[0])
+
+    lots = [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
+    results: list[_Taken | ArrakisError] = []
+    for lot, result in zip(lots, severally(database, lots, together), strict=True):
+        results += [result] * len(lot) if isinstance(result, ArrakisError) else result
+    return results
+
+
+def _take(
+    database: SqlWriter,
+    some: Sequence[T],
+    hold: Callable[[SqlTransaction, Sequence[T]], list[Sandbox]],
+    terms: Terms,
+) -> list[_Taken]:
     terms.pause()
     with database.transaction() as transaction:
         terms.fence(transaction)
-        held = hold(transaction)
-        terms.fence(transaction)  # a stop may have been raised while we waited for the row
-        condemned = teardown.condemn(transaction, held, actor=terms.actor, at=terms.now)
-        row = condemned.sandbox
-        left = not row.live and bool(registry.unfinished(transaction, ids=[row.id]))
-    terms.tell(row, "condemned", {"status": row.status.value, "guilds": len(condemned.guilds)})
-    return _Taken(condemned=condemned, left=left)
+        held = hold(transaction, some)
+        terms.fence(transaction)  # a stop may have been raised while we waited for the rows
+        condemned = teardown.condemn_all(transaction, held, actor=terms.actor, at=terms.now)
+        dead = [row.id for row in held if not row.live]
+        left = {row.id for row in registry.unfinished(transaction, ids=dead)} if dead else set()
+    for each in condemned:
+        told = {"status": each.sandbox.status.value, "guilds": len(each.guilds)}
+        terms.tell(each.sandbox, "condemned", told)
+    return [_Taken(condemned=each, left=each.sandbox.id in left) for each in condemned]
 
 
 def _clear(

@@ -1,6 +1,5 @@
 """Sandbox schemas: the census, who uses them, when they were last written, quarantine."""
 
-import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -291,7 +290,7 @@ def drop(database: SqlReader, transaction: SqlTransaction, names: Sequence[str])
     """
     if not names:
         return
-    if not transaction.rows("write/schemas/take_turn", _Turn, place=str(random.randrange(_AT_WORK)))[0].taken:
+    if not transaction.rows("write/schemas/take_turn", _Turn, places=_AT_WORK)[0].taken:
         raise Crowded("others drop schemas just now", hint="try again")
     for name in names:
         transaction.drop_schema(name)
@@ -341,8 +340,10 @@ def _newest(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, datetim
 def _dependents(snapshot: SqlSnapshot, names: Sequence[str]) -> list[_Dependent]:
     found: list[_Dependent] = []
     for start in range(0, len(names), _AT_ONCE):
-        some = list(names[start : start + _AT_ONCE])
-        found += snapshot.rows("read/schemas/dependents", _Dependent, schemas=some)
+        some = snapshot.rows("read/schemas/suspects", _Name, schemas=list(names[start : start + _AT_ONCE]))
+        if some:
+            suspects = [row.name for row in some]
+            found += snapshot.rows("read/schemas/dependents", _Dependent, schemas=suspects)
     return sorted(found, key=lambda row: -row.level)  # the deepest first, over all of them
 
 

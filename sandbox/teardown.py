@@ -33,6 +33,7 @@ __all__ = [
     "belongings",
     "clear",
     "condemn",
+    "condemn_all",
     "finish",
     "keys_of",
     "raze",
@@ -81,14 +82,40 @@ def condemn(transaction: SqlTransaction, row: Sandbox, *, actor: str, at: dateti
     One that is there already gets an audit row too, which says that somebody is at it again. Raises Blocked where
     something elsewhere depends on its schemas, with nothing changed, and SandboxError 007.
     """
-    found = belongings(transaction, row)
-    schemas.insist_on_no_dependents(transaction, found.schemas)
-    if row.status is Status.DESTROYING:
-        registry.audit(transaction, row.id, "sandbox_destroying", actor=actor, details={"resumed": True})
-    for new in way_to_destroying(row.status):
+    [condemned] = condemn_all(transaction, [row], actor=actor, at=at)
+    return condemned
+
+
+def condemn_all(
+    transaction: SqlTransaction, rows: Sequence[Sandbox], *, actor: str, at: datetime
+) -> list[Condemned]:
+    """Condemn rows held by this transaction, all of them or none, as `condemn` does."""
+    owned = _schemas_of(transaction, rows)
+    schemas.insist_on_no_dependents(transaction, [name for row in rows for name in owned.get(row.id, ())])
+    guilds = registry.guilds_of(transaction, rows)
+    moved: dict[UUID, Sandbox] = {}
+    for status in Status:
+        if alike := [row for row in rows if row.status is status]:
+            moved |= {row.id: row for row in _moved(transaction, alike, actor=actor, at=at)}
+    return [Condemned(sandbox=moved[row.id], guilds=tuple(guilds.get(row.id, ()))) for row in rows]
+
+
+def _moved(
+    transaction: SqlTransaction, alike: Sequence[Sandbox], *, actor: str, at: datetime
+) -> Sequence[Sandbox]:
+    """Move rows of one status to `destroying`; destroyed ones stay what they are."""
+    if alike[0].status is Status.DESTROYING:
+        ids = [row.id for row in alike]
+        registry.audit_all(transaction, ids, "sandbox_destroying", actor=actor, details={"resumed": True})
+    for new in way_to_destroying(alike[0].status):
         event = "sandbox_destroying" if new is Status.DESTROYING else "status_changed"
-        row = registry.change_status(transaction, row, new, actor=actor, event=event, at=at)
-    return Condemned(sandbox=row, guilds=tuple(found.guilds))
+        alike = registry.change_status_all(transaction, alike, new, actor=actor, event=event, at=at)
+    return alike
+
+
+def _schemas_of(snapshot: SqlSnapshot, rows: Sequence[Sandbox]) -> Mapping[UUID, Sequence[str]]:
+    """Return the schemas that are each one's alone, under whichever naming."""
+    return registry.owned_schemas(snapshot, schemas.named(snapshot, rows))
 
 
 def clear(
@@ -148,14 +175,14 @@ def _raze(
             raise SandboxError(
                 SandboxCode.INVALID_TRANSITION, f"{row.name} is {row.status} again: its schema is left alone"
             )
-        found = belongings(transaction, row)
-        schemas.drop(database, transaction, found.schemas)
+        mine = _schemas_of(transaction, [row]).get(row.id, [])
+        schemas.drop(database, transaction, mine)
         fence(transaction)  # a stop may have been raised while we waited for their locks
         transaction.execute("write/registry/unmap_guilds", id=row.id)
         ended = row.status is Status.DESTROYING
         if ended:
             details = {
-                "schemas": list(found.schemas),
+                "schemas": list(mine),
                 "guilds": list(condemned.guilds),
                 "keysLeft": keys_left,
             }
@@ -168,7 +195,7 @@ def _raze(
                 at=at,
                 details=details,
             )
-    return Razed(schemas=found.schemas, ended=ended)
+    return Razed(schemas=mine, ended=ended)
 
 
 def finish(database: SqlWriter, row: Sandbox, *, actor: str, fence: Fence = lambda _: None) -> None:

@@ -40,7 +40,7 @@ _CONSOLE = re.compile(r"show [a-z_]+", re.IGNORECASE)  # PgBouncer's
 _BEGINNING = re.compile(r"begin\b.*\bread only$", re.IGNORECASE | re.DOTALL)
 _BOUNDS = re.compile(
     r"set local (lock_timeout|timezone|statement_timeout|idle_in_transaction_session_timeout) = \S+"
-    r"|set transaction snapshot '[0-9A-F-]+'",
+    r"|set local jit = off|set transaction snapshot '[0-9A-F-]+'",
     re.IGNORECASE,
 )
 _ENDING = re.compile(r"(commit|rollback|discard all)", re.IGNORECASE)

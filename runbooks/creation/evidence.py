@@ -16,7 +16,8 @@ from uuid import UUID, uuid4
 
 from diagnostics import migration, storage, waiting
 from diagnostics.alarms import Alarm, read_alarm
-from diagnostics.logs import ErrorGroup, LogReport, read_errors
+from diagnostics.grouping import ErrorGroup
+from diagnostics.logs import LogReport, read_errors
 from diagnostics.migration import Fault
 from diagnostics.pooler import Pool, Pooler, read_pooler
 from diagnostics.postgres import Connections, LockTable, Quota, connections, lock_table

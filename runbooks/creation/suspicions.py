@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from diagnostics import causes
 from diagnostics.causes import Cause, Probe
-from diagnostics.logs import ErrorGroup
+from diagnostics.grouping import ErrorGroup
 from runbooks import probing
 from runbooks.creation.evidence import Facts
 from runbooks.engine.model import Phase, Severity

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
@@ -69,12 +70,14 @@ def execute(
     progress: Progress = lambda *_: None,
     pace: Pace | None = None,
     interrupted: Callable[[], None] = lambda: None,
+    alone: Callable[[], bool] = lambda: False,
     left: Sequence[Finding] = (),
 ) -> Outcome:
     """Work through the actions in order, at the runbook's pace; stop where more failed than it allows.
 
     `past` holds an interrupted run's records, `left` is told in the outcome. `check` is called before each lot and raises when we may not go on. Where
-    several work at once, Ctrl-C lets each finish what it has in hand, and `interrupted` is called.
+    several work at once, Ctrl-C lets each finish what it has in hand, and `interrupted` is called. `alone` says whether nobody else
+    is at work, so that lots may be ample once one has ended well.
     """
     pace = pace or Pace()
     work = Work(run, journal=journal, remedies=remedies, check=check, past=past, pace=pace)
@@ -92,7 +95,9 @@ def execute(
                 progress(result, len(results), len(plan.actions))
 
     waiting = [action for action in plan.actions if action.id not in ended_before]
-    _go_through(deque(work.lots(waiting)), work, tell, workers=pace.workers, interrupted=interrupted)
+    most = min(pace.ample, ceil(len(waiting) / pace.workers))
+    lots = _Lots(work.lots(waiting), lambda: most if work.proven and alone() else 0)
+    _go_through(lots, work, tell, workers=pace.workers, interrupted=interrupted)
     unreached = f"not reached: {work.halted}" if work.halted else "not reached"
     outcome = Outcome(
         run=run,
@@ -108,8 +113,29 @@ def execute(
     return outcome
 
 
+class _Lots:
+    """Lots that wait. Whoever takes the next one is given those behind it as well, of the same verb, as far as there is room."""
+
+    def __init__(self, lots: Sequence[Sequence[Action]], room: Callable[[], int]) -> None:
+        self._lots, self._room, self._taking = deque(lots), room, threading.Lock()
+
+    def take(self) -> Sequence[Action]:
+        """Return some actions of one verb; none when there are no more."""
+        room = self._room() if self._lots else 0
+        with self._taking:
+            taken = [*self._lots.popleft()] if self._lots else []
+            while self._lots and len(taken) + len(self._lots[0]) <= room and _alike(taken, self._lots[0]):
+                taken += self._lots.popleft()
+        return taken
+
+
+def _alike(some: Sequence[Action], others: Sequence[Action]) -> bool:
+    """Whether two lots can be one: of a verb that is done one at a time each lot is one action, and stays so."""
+    return len(some) > 1 and some[0].verb == others[0].verb
+
+
 def _go_through(
-    lots: deque[Sequence[Action]],
+    lots: _Lots,
     work: Work,
     tell: Callable[[Sequence[Result]], None],
     *,
@@ -120,9 +146,8 @@ def _go_through(
 
     def go() -> None:
         while not work.halted:
-            try:
-                lot = lots.popleft()
-            except IndexError:
+            lot = lots.take()
+            if not lot:
                 return
             ended = work.do(lot)
             with telling:

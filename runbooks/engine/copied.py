@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from runbooks.engine.journal import JournalEntry, digest, entry_of, parsed
+from runbooks.engine.journal import JournalEntry, as_record, digest, entry_of, parsed
 from runbooks.engine.plan import dumps
 
 __all__ = ["entry_as_json", "entry_from_json"]
@@ -15,7 +14,7 @@ _LARGE = 1e16  # from here on Python writes a float with an exponent, and jsonb 
 
 def entry_as_json(entry: JournalEntry) -> dict[str, Any]:
     """Return a record for jsonb. Where that cannot hold it, it is as near as can be, and `line` has it as the file does."""
-    line = dumps(asdict(entry))
+    line = dumps(as_record(entry))
     record: dict[str, Any] = json.loads(line)
     held = _held(record)
     return record if held == record else {**held, "line": line}

@@ -14,7 +14,7 @@ from sandbox.ports import SqlWriter
 __all__ = ["Arrivals", "Copies"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
     """The actions whose ending has arrived, and those that came to none because a server did not answer: they are tried again."""
 

@@ -22,7 +22,8 @@ class Gate:
     """What a remedy works with: the systems, the lease's fence, and who is told what happens on the way.
 
     `fence` goes first into every changing transaction: it raises where the lease is lost, or the stop flag is raised. `pause` is
-    called between small steps of long work: it waits while production feels us, and raises as the fence does.
+    called between small steps of long work: it waits while production feels us, and raises as the fence does. `alone` says
+    whether nobody else is at work.
     """
 
     read: Readers
@@ -30,6 +31,7 @@ class Gate:
     fence: Callable[[SqlTransaction], None]
     tell: Callable[[str], None]
     pause: Callable[[], None] = lambda: None
+    alone: Callable[[], bool] = lambda: False
 
     def orphan(self, token: str) -> AbstractContextManager[object]:
         """Hold the lease and the control table, so that what is an orphan now is one until this ends.

@@ -14,7 +14,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = [
     "JournalEntry",
     "Reading",
     "Record",
+    "as_record",
     "digest",
     "entry_of",
     "parsed",
@@ -42,7 +43,7 @@ __all__ = [
 GENESIS = "0" * 64
 """What the first record follows."""
 
-_HASH = b',"hash":"'
+_HASH, _BEHIND = b',"hash":"', b',"observed":'  # the names of a record are in order
 _TAIL = 64 * 1024  # bytes read from the end, to begin with, to find the last record
 
 
@@ -105,7 +106,7 @@ class Journal:
                 if last is None:  # the file's name has to last as well
                     sync_folder(self.path.parent)
                 entries = self._following(last, run, records)
-                _write(file, b"".join(dumps(asdict(entry)).encode() + b"\n" for entry in entries))
+                _write(file, b"".join(dumps(as_record(entry)).encode() + b"\n" for entry in entries))
         except OSError as error:
             raise Halted(
                 f"the journal cannot be written: {error.strerror}",
@@ -188,6 +189,8 @@ def parsed(line: bytes) -> JournalEntry | None:
     """Return a line's record, None for what is no record, or not byte by byte as it was written."""
     before, _, rest = line.partition(_HASH)  # no value before it holds an unescaped quotation mark
     named, _, after = rest.partition(b'"')
+    if not after.startswith(_BEHIND):  # the same, but elsewhere
+        return None
     if hashlib.sha256(before + after).hexdigest().encode() != named:
         return None
     try:
@@ -214,6 +217,11 @@ def entry_of(data: Mapping[str, Any]) -> JournalEntry:
     return JournalEntry(**{**data, "phase": Phase(data["phase"]), "at": datetime.fromisoformat(data["at"])})
 
 
+def as_record(entry: JournalEntry) -> dict[str, Any]:
+    """Return what `dumps` makes a record's JSON of. Nothing is copied: a run's start holds its whole plan."""
+    return {each.name: getattr(entry, each.name) for each in fields(entry)}
+
+
 def digest(record: Mapping[str, Any]) -> str:
     """Return the hash of all that a record's JSON says; `parsed` takes it of the very bytes."""
     content = {key: value for key, value in record.items() if key != "hash"}
@@ -227,7 +235,7 @@ def _follows(entry: JournalEntry, last: JournalEntry | None) -> bool:
 
 
 def _sealed(entry: JournalEntry) -> JournalEntry:
-    return replace(entry, hash=digest(asdict(entry)))
+    return replace(entry, hash=digest(as_record(entry)))
 
 
 def _broken(where: str) -> ArrakisError:

@@ -211,11 +211,13 @@ class BulkUndo(Bulk, Protocol):
 class Pace:
     """How a plan is worked through: by how many at once, how many targets a lot takes, and how many may fail before it stops.
 
-    With `throttled` it slows down, and waits, while production feels it.
+    With `throttled` it slows down, and waits, while production feels it; as long as nobody else is at work, lots of up to `ample`
+    targets are taken instead: what is done once a lot, such as a pass over Redis, is done less often then.
     """
 
     workers: int = 1
     lot: int = 1
+    ample: int = 0
     failures: int = 0
     throttled: bool = False
 

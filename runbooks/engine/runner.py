@@ -126,6 +126,7 @@ class Runner:
             past=past,
             progress=self._progress,
             pace=in_order if plan.undoes else runbook.pace,
+            alone=gate.alone,
             interrupted=lambda: self._tell("finishing what is in hand; Ctrl-C again leaves it as it is"),
             left=[each for each in plan.findings if runbook.urgent and each.check == LEFT_ALONE],
         )
@@ -144,7 +145,7 @@ def at_pace(gate: Gate, runbook: Runbook, *, check: Callable[[], None]) -> Itera
         write.keeping(pace.workers + 1),
         Throttle(write, tell=gate.tell, check=check) as throttle,
     ):
-        yield replace(gate, pause=throttle.pause)
+        yield replace(gate, pause=throttle.pause, alone=throttle.alone)
 
 
 def _no_fence(_: SqlTransaction) -> None:

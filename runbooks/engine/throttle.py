@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from diagnostics.strain import Level, Limits, Pressure, Strain, calm_of, judge, measure
-from sandbox.errors import Busy, Unreachable
+from sandbox.errors import ArrakisError, Busy, Unreachable
 from sandbox.facts import Fact, Known, gather
 from sandbox.ports import SqlWriter
 
@@ -50,6 +50,11 @@ class Meter:
         self._recent = deque([Pressure(level=Level.FULL)] * 2, maxlen=3)
         self._alone = _ALONE_SAMPLES if calm.lately == 0 else 0  # samples in a row without anybody else
         self.pressure, self.share = Pressure(level=Level.FULL), _ALONE if self._alone else share
+
+    @property
+    def unshared(self) -> bool:
+        """Whether nobody else is at work, so that there is no rest."""
+        return self.share == _ALONE
 
     def take(self, strain: Fact[Strain]) -> str:
         """Take a sample, settle the pace, and return what is to be told of it; empty if it is as before."""
@@ -134,6 +139,13 @@ class Throttle:
             else:
                 self._sleep(min(_GLANCE, max(0.0, due - self._clock())))
         self._mine.began = self._clock()
+
+    def alone(self) -> bool:
+        """Whether nobody else is at work, as far as anybody can tell."""
+        try:
+            return self._started().unshared
+        except ArrakisError:
+            return False  # the next pause says why
 
     def sample(self) -> None:
         """Measure once, and settle the pace; a daemon thread does it all the while."""

@@ -48,8 +48,13 @@ class Work:
         """Take the run and what it is done with; `past` holds its records so far."""
         self._run, self._journal, self._remedies, self._check = run, journal, remedies, check
         self._pace, self._begun = pace, {entry.action for entry in past if entry.action}
-        self._failures, self._counting = 0, threading.Lock()
+        self._lots, self._failures, self._counting = 0, 0, threading.Lock()
         self.halted = ""
+
+    @property
+    def proven(self) -> bool:
+        """Whether a lot has ended, and nothing failed: what fails for all of them is to be seen in few of them."""
+        return self._lots > 0 and self._failures == 0
 
     def lots(self, actions: Sequence[Action]) -> list[Sequence[Action]]:
         """Divide actions into lots: neighbours of one verb, if its remedy takes many together; else each alone."""
@@ -152,6 +157,7 @@ class Work:
         with suppress(ArrakisError):  # a full disk: `started` without an ending already says unknown
             self._journal.extend(self._run, records)
         with self._counting:
+            self._lots += 1
             self._failures += len(failures)
             halts = [str(error) for error in failures.values() if isinstance(error, Halted)]
             if halts or self._failures > self._pace.failures:

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from diagnostics.alarms import Alarm, read_alarm
 from diagnostics.compute import Rule, Service, TaskRun, read_rule, read_service, read_tasks
-from diagnostics.logs import ErrorGroup, JobRun, JobRuns, LogReport, read_errors, read_runs
+from diagnostics.grouping import ErrorGroup
+from diagnostics.logs import JobRun, JobRuns, LogReport, read_errors, read_runs
 from diagnostics.postgres import (
     AuditEntry,
     Connections,

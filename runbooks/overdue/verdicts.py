@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from diagnostics.causes import Probe
-from diagnostics.logs import ErrorGroup
+from diagnostics.grouping import ErrorGroup
 from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS, see_dependents
 from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
 from diagnostics.servers import SEE_ACCESS

@@ -10,7 +10,7 @@ from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
 from runbooks.engine.page import Rights
 from runbooks.rights import CLEANING
-from sandbox import cleanup, registry, removal, schemas, teardown
+from sandbox import cleanup, registry, removal, schemas
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.model import Sandbox, Status
 from sandbox.ports import SqlSnapshot, SqlTransaction
@@ -85,15 +85,19 @@ class CleanUp:
     def _take_away(self, actions: Sequence[Action], *, tell: bool) -> Mapping[str, Exception]:
         gate, planned = self._gate, {_id(action): action for action in actions}
 
-        def insist(transaction: SqlTransaction, row: Sandbox) -> None:
-            if not row.live and row.id in stops.marked(
-                gate.read.sql
-            ):  # with its row held, nobody marks it now
-                raise ArrakisError(f"{row.name}: {_MARKED.reason}")
-            if row.live and not _is_over(transaction, row):
-                raise ArrakisError(f"{row.name} is not over any more: it is {row.status}")
-            if set(teardown.belongings(transaction, row).schemas) - set(planned[row.id].before["schemas"]):
-                raise ArrakisError(f"{row.name} has another schema than planned")
+        def insist(transaction: SqlTransaction, rows: Sequence[Sandbox]) -> None:
+            dead = not all(row.live for row in rows)
+            marked = (
+                stops.marked(gate.read.sql) if dead else ()
+            )  # with their rows held, nobody marks them now
+            seen = _Seen.of(transaction, [row.id for row in rows])
+            for row in rows:
+                if not row.live and row.id in marked:
+                    raise ArrakisError(f"{row.name}: {_MARKED.reason}")
+                if row.live and row.id not in seen.over:
+                    raise ArrakisError(f"{row.name} is not over any more: it is {row.status}")
+                if set(seen.schemas[row.id]) - set(planned[row.id].before["schemas"]):
+                    raise ArrakisError(f"{row.name} has another schema than planned")
 
         def say(row: Sandbox, step: str, seen: Mapping[str, object]) -> None:
             told = " ".join(f"{name}={clean(value)}" for name, value in seen.items())
@@ -155,13 +159,6 @@ class DropBlocker:
         raise ArrakisError(f"{action.before['name']} was dropped", hint="its definition is in the plan")
 
 
-def _is_over(snapshot: SqlSnapshot, row: Sandbox) -> bool:
-    """Whether a sandbox may be taken away: nothing brings back one that is being destroyed, whoever began it."""
-    return row.status is Status.DESTROYING or bool(
-        cleanup.due_at(snapshot, registry.now(snapshot), ids=[row.id])
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     """Some sandboxes as they are now: their rows, the schemas that are each one's alone, which are over, which left keys."""
@@ -176,6 +173,7 @@ class _Seen:
         """Read them, and no others: there may be thousands."""
         rows = {row.id: row for row in registry.by_ids(snapshot, ids)}
         due = {row.id for row in cleanup.due_at(snapshot, registry.now(snapshot), ids=ids)}
+        # Nothing brings back one that is being destroyed, whoever began it.
         begun = {row.id for row in rows.values() if row.status is Status.DESTROYING}
         owned = registry.owned_schemas(snapshot, schemas.named(snapshot, list(rows.values())))
         return cls(

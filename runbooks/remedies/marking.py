@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from runbooks.engine import lease, stops
 from runbooks.engine.gate import Gate
@@ -20,7 +21,7 @@ from runbooks.rights import HALTING
 from sandbox import registry, routes
 from sandbox.errors import ArrakisError
 from sandbox.model import Sandbox, Status
-from sandbox.ports import SqlTransaction
+from sandbox.ports import SqlSnapshot, SqlTransaction
 
 __all__ = ["MarkSandboxes", "RaiseStop", "lost_lines", "marking", "raising", "unmapped_lines"]
 
@@ -203,6 +204,9 @@ class MarkSandboxes:
             state = State.PARTLY if run else State.AFTER
         else:
             state = State.BEFORE if run else State.CHANGED
+        changed = State.BEFORE if action.verb.startswith(UNDO) else State.AFTER
+        if state is changed and (stale := self._stale(planned)):
+            state, told = State.PARTLY, f"{told}; the cached routes of guild {', '.join(stale)} are old"
         return Observation(state=state, reason=told, evidence={"running": run, "marked": len(waiting)})
 
     def in_use(self, action: Action) -> str | None:
@@ -229,13 +233,17 @@ class MarkSandboxes:
     def revert(self, action: Action) -> None:
         """Give back those that can be given back, and delete what is cached of their guilds; who cannot is told."""
         stop = _of_this(action.before["stop"], stops.raised(self._gate.read.sql))
-        if stop is None:
+        planned = action.before["sandboxes"]
+        if stop is None:  # it is lifted; of what was given back before, routes may be left
+            with self._gate.read.sql.snapshot() as snapshot:
+                guilds = _guilds(snapshot, planned)
+            self._again_and_again(lambda: ([], guilds))
             return
         with self._gate.read.sql.snapshot() as snapshot:
             waiting, lost = stops.standing(snapshot, stop.id)
         for line in (*lost_lines(lost), *unmapped_lines(waiting)):
             self._gate.tell(f"  {line}")
-        self._again_and_again(lambda: self._give_back(stop.id, action.before["sandboxes"]))
+        self._again_and_again(lambda: self._give_back(stop.id, planned))
 
     def _again_and_again(self, change: Callable[[], tuple[list[str], list[str]]]) -> None:
         """Change rows until none is left that somebody holds, for a while; `change` returns the names of those, and guilds.
@@ -263,11 +271,10 @@ class MarkSandboxes:
 
         with self._gate.write.sql.transaction() as transaction:
             doomed = running(transaction)
-            guilds = registry.guilds_of(transaction, doomed)
             having = {row.id: planned[str(row.id)]["schemas"] for row in doomed}
             stops.mark(transaction, having, actor=self._gate.write.actor)
             held = [row.name for row in running(transaction)]
-        return held, [guild for each in guilds.values() for guild in each]
+            return held, _guilds(transaction, planned)
 
     def _give_back(self, stop: str, planned: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         def waiting(transaction: SqlTransaction) -> list[Marked]:
@@ -280,7 +287,26 @@ class MarkSandboxes:
                 transaction, stop=stop, ids=[each.id for each in marked], actor=self._gate.write.actor
             )
             held = [each.name for each in waiting(transaction)] if marked else []
-        return held, [guild for each in marked for guild in each.guilds]
+            return held, _guilds(transaction, planned)
+
+    def _stale(self, planned: Mapping[str, Any]) -> list[str]:
+        """The guilds of which another route is cached than the table has: whoever changed that was killed before the cache.
+
+        None where Redis does not tell: they end by themselves, within a minute.
+        """
+        with self._gate.read.sql.snapshot() as snapshot:
+            guilds = _guilds(snapshot, planned)
+            mapped = routes.mapped(snapshot, guilds)
+        try:
+            return routes.stale(routes.cached(self._gate.read.keys, guilds), mapped)
+        except ArrakisError:
+            return []
+
+
+def _guilds(snapshot: SqlSnapshot, planned: Mapping[str, Any]) -> list[str]:
+    """The guilds of all these sandboxes, whoever changed their rows, and when."""
+    rows = registry.by_ids(snapshot, [UUID(id) for id in planned])
+    return [guild for each in registry.guilds_of(snapshot, rows).values() for guild in each]
 
 
 def lost_lines(lost: Sequence[tuple[Marked, str]]) -> list[str]:

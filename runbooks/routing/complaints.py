@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from diagnostics.causes import Probe
-from diagnostics.logs import ErrorGroup
+from diagnostics.grouping import ErrorGroup
 from diagnostics.postgres import SEE_CONNECTIONS
 from runbooks import findings, logged, probing
 from runbooks.engine.model import Finding, Severity

@@ -11,7 +11,8 @@ from typing import Any
 from diagnostics.alarms import Alarm, read_alarm
 from diagnostics.circling import Circling, read_circling
 from diagnostics.compute import Service, TaskRun, read_service, read_tasks
-from diagnostics.logs import ErrorGroup, LogReport, read_errors
+from diagnostics.grouping import ErrorGroup
+from diagnostics.logs import LogReport, read_errors
 from diagnostics.postgres import Connections, connections
 from diagnostics.reach import Reach, reach_nats, reach_postgres, reach_redis
 from diagnostics.routes import Cached, Routes, read_cached, read_routes

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from diagnostics import compute
 from diagnostics.circling import Circling
-from diagnostics.logs import ErrorGroup
+from diagnostics.grouping import ErrorGroup
 from diagnostics.reach import SEE_NATS, SEE_POSTGRES, SEE_REDIS
 from diagnostics.routes import SEE_MAPPINGS, SEE_ROUTES, Fault, Wrong
 from diagnostics.streams import SEE_CONSUMER, SEE_MESSAGES, SEE_STREAM, SeenConsumer, SeenStream, Served

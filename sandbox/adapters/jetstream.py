@@ -17,8 +17,9 @@ from nats.aio.msg import Msg
 
 from sandbox.errors import Missing
 from sandbox.model import ConsumerConfig, ConsumerState, Message, StreamConfig, StreamState
+from sandbox.streams import takes
 
-__all__ = ["JetStream", "Refusal", "document", "duration", "nanoseconds"]
+__all__ = ["JetStream", "Refusal", "document", "duration", "leaderless", "nanoseconds"]
 
 _NO_MESSAGE = 10037
 _MICROSECOND = timedelta(microseconds=1)
@@ -52,9 +53,14 @@ class JetStream:
         return _consumer_state(found) if found else None
 
     async def consumers(self, stream: str) -> list[Mapping[str, Any]]:
-        """Return what the server says about each consumer of a stream; of a stream that is missing, nothing."""
+        """Return what the server says about each consumer of a stream; of a stream that is missing, nothing.
+
+        A cluster lists those of which it knows only the name apart: nobody leads them just now. Then this fails.
+        """
         found: list[Mapping[str, Any]] = []
         while page := await self._found(f"CONSUMER.LIST.{stream}", {"offset": len(found)}):
+            if silent := page.get("missing"):
+                raise leaderless(f"consumers of {stream}: {', '.join(silent)}", f"CONSUMER.LIST.{stream}")
             if not page["consumers"]:
                 break
             found += page["consumers"]
@@ -113,7 +119,10 @@ class JetStream:
         try:
             answer = await self._client.request(subject, payload, timeout=self._timeout, headers=headers)
         except nats.errors.NoRespondersError as error:
-            raise _no_home(stream, subject) from error
+            found = await self.stream(stream)
+            if found is None or not takes(found.config.subjects, subject):
+                raise _no_home(stream, subject) from error
+            raise leaderless(f"stream {stream}", subject) from error
         return int(document(answer, subject)["seq"])
 
     async def _found(self, request: str, question: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
@@ -128,6 +137,11 @@ class JetStream:
         body = json.dumps(question).encode() if question else b""
         answer = await self._client.request(f"$JS.API.{request}", body, timeout=self._timeout)
         return document(answer, request)
+
+
+def leaderless(what: str, request: str) -> Refusal:
+    """Return the refusal that a cluster's silence stands for: what it is, or whether it was done, is not known."""
+    return Refusal(request, {"code": 503, "description": f"no server leads {what} just now"})
 
 
 def document(answer: Msg, request: str) -> dict[str, Any]:

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from sandbox.adapters.postgres_errors import translated
-from sandbox.adapters.postgres_transaction import READING, Instant, Transaction, bounded
+from sandbox.adapters.postgres_transaction import READING, Instant, Session, Transaction, bounded
 from sandbox.errors import ArrakisError, Busy
 from sandbox.ports import APPLICATION
 from sandbox.secrets import learn_address
@@ -38,7 +37,7 @@ class Postgres:
         self._url, self._tag, self._timeout = url, f"/* {tag} */ ", timeout
         self.host = _place(url)
         learn_address(url)
-        self._kept: list[psycopg.Connection[Any]] = []
+        self._kept: list[Session] = []
         self._most = 0
 
     @contextmanager
@@ -91,7 +90,7 @@ class Postgres:
             connection.close()
 
     def _watched(
-        self, connection: psycopg.Connection[Any], statement: str, patience: float, watch: Callable[[], None]
+        self, connection: Session, statement: str, patience: float, watch: Callable[[], None]
     ) -> None:
         failed: list[psycopg.Error] = []
 
@@ -142,16 +141,14 @@ class Postgres:
             else:
                 connection.close()
 
-    def _begun(self, mode: str, moment: str) -> tuple[psycopg.Connection[Any], Transaction]:
+    def _begun(self, mode: str, moment: str) -> tuple[Session, Transaction]:
         """Begin a transaction, on a connection that was kept if one is still alive."""
         while self._kept:
             with suppress(IndexError, ArrakisError):  # another thread took it, or the server ended it
                 return self._begin_on(self._kept.pop(), mode, moment)
         return self._begin_on(bounded(self._timeout, self._connect, self.host), mode, moment)
 
-    def _begin_on(
-        self, connection: psycopg.Connection[Any], mode: str, moment: str
-    ) -> tuple[psycopg.Connection[Any], Transaction]:
+    def _begin_on(self, connection: Session, mode: str, moment: str) -> tuple[Session, Transaction]:
         transaction = Transaction(connection, self._tag, self._timeout, self.host)
         try:
             transaction.begin(mode, moment)
@@ -160,7 +157,7 @@ class Postgres:
             raise
         return connection, transaction
 
-    def _unlimited(self) -> psycopg.Connection[Any]:
+    def _unlimited(self) -> Session:
         """Connect without the role's own time-outs; PgBouncer refuses such an option, and then they stand."""
         own = conninfo_to_dict(self._url).get("options") or ""
         try:
@@ -168,8 +165,8 @@ class Postgres:
         except psycopg.OperationalError:
             return self._connect()
 
-    def _connect(self, *, options: str | None = None) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(
+    def _connect(self, *, options: str | None = None) -> Session:
+        connection = Session.connect(
             self._url,
             autocommit=True,  # BEGIN is ours, so that its mode travels with it
             prepare_threshold=None,

@@ -1,31 +1,64 @@
 """One transaction of PostgreSQL, each call of it bounded, each statement with the comment that names the runbook."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
 from psycopg.rows import class_row
 from psycopg.types.datetime import TimestamptzLoader
 
 from sandbox.adapters.postgres_errors import translated
 from sandbox.deadline import within
 from sandbox.errors import Unreachable
+from sandbox.text import brief
 from sql import load
 
-__all__ = ["READING", "Instant", "Transaction", "bounded"]
+__all__ = ["READING", "Instant", "Session", "Transaction", "bounded"]
 
 T = TypeVar("T")
 
 READING = "REPEATABLE READ READ ONLY"
 """The mode of a transaction that looks: all of it is of one moment."""
 
+_GLANCE = 0.1  # seconds between two looks at the clock
+
+
+class Session(psycopg.Connection[Any]):
+    """A connection whose statements are waited for until `due`, by the monotonic clock, and no longer, whatever the server does.
+
+    Nothing that it does then blocks but this wait, so that no thread has to be left behind: one for each statement would take as
+    long as most statements do.
+    """
+
+    due: float = math.inf
+
+    def wait(self, gen: PQGen[T], interval: float = _GLANCE, timeout: float | None = None) -> T:
+        """Wait as the driver does. Raises TimeoutError when it is due."""
+        own = () if timeout is None else (timeout,)  # psycopg 3.2 knows none
+        return super().wait(self._until_due(gen), interval, *own)
+
+    def _until_due(self, gen: PQGen[T]) -> PQGen[T]:
+        ready: Any = None
+        while True:
+            try:
+                awaited = gen.send(ready)
+            except StopIteration as end:
+                return cast(T, end.value)
+            if time.monotonic() > self.due:
+                gen.close()
+                raise TimeoutError
+            ready = yield awaited
+
 
 class Transaction:
     """One transaction. Satisfies SqlSnapshot and SqlTransaction."""
 
-    def __init__(self, connection: psycopg.Connection[Any], tag: str, timeout: float, host: str) -> None:
+    def __init__(self, connection: Session, tag: str, timeout: float, host: str) -> None:
         """Use an open connection; each call is bounded by `timeout` seconds."""
         self._connection, self._tag, self._timeout, self._host = connection, tag, timeout, host
         self.answers = True  # until the server does not
@@ -38,7 +71,7 @@ class Transaction:
         # The moment before all else, as PostgreSQL wants it.
         seen = sql.SQL("SET TRANSACTION SNAPSHOT {}; ").format(sql.Literal(moment)) if moment else sql.SQL("")
         bounds = sql.SQL(
-            f"SET LOCAL lock_timeout = 2000; SET LOCAL timezone = 'UTC'; "
+            f"SET LOCAL lock_timeout = 2000; SET LOCAL timezone = 'UTC'; SET LOCAL jit = off; "
             f"SET LOCAL statement_timeout = {milliseconds}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {4 * milliseconds}"
         )
@@ -113,11 +146,20 @@ class Transaction:
         return self._bounded(lambda: self._connection.execute(query, params).rowcount)
 
     def _bounded(self, call: Callable[[], T]) -> T:
+        seconds = self._timeout + 1
+        self._connection.due = time.monotonic() + seconds
         try:
-            return bounded(self._timeout + 1, call, self._host)
-        except Unreachable:
+            return call()
+        except TimeoutError:
             self.answers = False
-            raise
+            raise Unreachable(
+                f"PostgreSQL at {self._host} gave no answer within {brief(seconds)} s"
+            ) from None
+        except psycopg.Error as error:
+            ours = translated(error, self._host)
+            if isinstance(ours, Unreachable):
+                self.answers = False
+            raise ours from error
 
 
 class Instant(TimestamptzLoader):

@@ -26,6 +26,8 @@ class _Servers(Protocol):
 
     def rename(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[bool]: ...
 
+    def unlink(self, groups: Sequence[Sequence[bytes]]) -> list[int]: ...
+
 
 class Redis:
     """A keyspace and its server, or the primaries of its cluster. Satisfies KeyReader, KeyWriter and KeyServer.
@@ -105,7 +107,11 @@ class Redis:
 
     def unlink(self, keys: Sequence[bytes]) -> int:
         """Delete keys without blocking the server; return how many there were."""
-        return sum(filter(None, self._asked(keys, lambda key: ("UNLINK", key))))
+        return self.unlink_each([keys])[0]
+
+    def unlink_each(self, groups: Sequence[Sequence[bytes]]) -> list[int]:
+        """Delete groups of keys as `unlink` does, all of them together; return how many there were of each."""
+        return self._servers.unlink(groups)
 
     @property
     def _servers(self) -> _Servers:

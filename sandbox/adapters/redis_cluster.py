@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from redis.crc import key_slot
@@ -76,6 +77,11 @@ class Cluster:
                 if not left:
                     return found
             raise translated(next(iter(left.values())), self._first.host)
+
+    def unlink(self, groups: Sequence[Sequence[bytes]]) -> list[int]:
+        """Delete keys, each with a command of its own, as they may be in slots of their own; return how many there were of each group."""
+        gone = iter(self.replies([(key, ("UNLINK", key)) for keys in groups for key in keys]))
+        return [sum(filter(None, islice(gone, len(keys)))) for keys in groups]
 
     def rename(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[bool]:
         """Rename each key unless its new name exists; say which were renamed.

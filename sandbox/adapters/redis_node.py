@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from redis.retry import Retry
 
 from sandbox.adapters.redis_errors import translated, translating
-from sandbox.deadline import within
+from sandbox.deadline import ahead, within
 from sandbox.errors import ArrakisError
 from sandbox.ports import LatencyEvent, SlowCommand
 from sandbox.secrets import learn_address
@@ -33,6 +34,7 @@ Question = tuple[bytes, Command]
 STEP = 1000
 """Keys a SCAN step or pipeline: PING p99 of others stays near 5 ms."""
 
+_LOT = 100  # keys that one command deletes
 _RETRIES = 4
 _PAUSE, _LONGEST_PAUSE = (
     0.05,
@@ -63,6 +65,7 @@ class Node:
         Raises ArrakisError for a malformed address.
         """
         self._url, self._timeout = url, timeout
+        self._patience = timeout + _TRYING
         learn_address(url)
         try:
             self._redis = _client(url, timeout)
@@ -98,13 +101,18 @@ class Node:
         return [call(self)]
 
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
-        """Yield its own keys that match a glob, a batch at a time."""
-        cursor, first = 0, True
-        while first or cursor:
-            reply = self._bounded(partial(self._redis.scan, cursor, match=pattern, count=STEP))
-            (cursor, keys), first = reply, False
-            if keys:
-                yield keys
+        """Yield its own keys that match a glob, a batch at a time; it looks for the next ones while these are dealt with."""
+        with translating(self.host):
+            for keys in ahead(self._patience, self._steps(pattern), f"Redis at {self.host}"):
+                if keys:
+                    yield keys
+
+    def _steps(self, pattern: str) -> Iterator[list[bytes]]:
+        reply: Any = (None, ())
+        while reply[0] != 0:
+            _waiting.until = time.monotonic() + self._patience
+            reply = self._redis.scan(reply[0] or 0, match=pattern, count=STEP)
+            yield reply[1]
 
     def ask(self, *command: str | bytes | int) -> Any:
         """Return the reply to one command. Raises Unreachable, Busy or Denied."""
@@ -135,6 +143,12 @@ class Node:
     def rename(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[bool]:
         """Rename each key unless its new name exists; say which were renamed."""
         return [bool(reply) for reply in self.replies([(pair[0], ("RENAMENX", *pair)) for pair in pairs])]
+
+    def unlink(self, groups: Sequence[Sequence[bytes]]) -> list[int]:
+        """Delete keys without blocking the server, many with one command; return how many there were of each group."""
+        lots = [[keys[start : start + _LOT] for start in range(0, len(keys), _LOT)] for keys in groups]
+        gone = iter(self.replies([(lot[0], ("UNLINK", *lot)) for each in lots for lot in each]))
+        return [sum(islice(gone, len(each))) for each in lots]
 
     def ping(self) -> float:
         """Return the seconds that one PING takes, on a connection that is kept."""
@@ -171,14 +185,13 @@ class Node:
 
     def _bounded(self, call: Callable[[], Any]) -> Any:
         """Return `call()`, or raise Unreachable: the driver's own time-out is for each piece of an answer, and drips have many."""
-        seconds = self._timeout + _TRYING
 
         def waited_for() -> Any:
-            _waiting.until = time.monotonic() + seconds
+            _waiting.until = time.monotonic() + self._patience
             return call()
 
         with translating(self.host):
-            return within(seconds, waited_for, f"Redis at {self.host}")
+            return within(self._patience, waited_for, f"Redis at {self.host}")
 
 
 class _Pauses(ExponentialBackoff):

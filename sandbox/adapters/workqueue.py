@@ -16,7 +16,7 @@ from typing import Any
 import nats.errors
 from nats.aio.msg import Msg
 
-from sandbox.adapters.jetstream import JetStream, Refusal, document, duration, nanoseconds
+from sandbox.adapters.jetstream import JetStream, Refusal, document, duration, leaderless, nanoseconds
 from sandbox.adapters.nats import Nats
 from sandbox.errors import ArrakisError, Missing
 from sandbox.model import ConsumerConfig
@@ -94,12 +94,19 @@ class JetStreamQueue(Nats):
         return self._run(lambda client: _Queues(client, timeout=self._timeout).take(_named(run), limit, wait))
 
     def answer(self, parcels: Sequence[Parcel], reply: Reply, *, rest: timedelta = timedelta(0)) -> None:
-        """Answer messages; it is certain that the server has heard it, not that it has heeded it."""
+        """Answer messages; it is certain that a server has heard it, not that it has heeded it.
+
+        That we are still at it has to be heard by whoever leads the queue, or it is Unreachable: a server that is cut off from the
+        others takes what it is told, and the queue hands out to another what we have in hand.
+        """
         word = _WORDS[reply]
         if reply is Reply.GIVEN_BACK and rest:
             word += b" " + json.dumps({"delay": nanoseconds(rest)}).encode()
         if parcels:
-            self._run(lambda client: _Queues(client, timeout=self._timeout).answer(parcels, word))
+            heard = reply is Reply.AT_IT
+            self._run(
+                lambda client: _Queues(client, timeout=self._timeout).answer(parcels, word, heard=heard)
+            )
 
     def close(self, run: str) -> None:
         """Delete a run's consumer and its messages."""
@@ -135,7 +142,10 @@ class _Queues(JetStream):
                 return False
             raise
         except nats.errors.NoRespondersError as error:
-            raise Missing(f"there is no stream {STREAM}", hint="somebody deleted it: try again") from error
+            if await self.stream(STREAM) is None:
+                hint = "somebody deleted it: try again"
+                raise Missing(f"there is no stream {STREAM}", hint=hint) from error
+            raise leaderless(f"stream {STREAM}", subject) from error
         return True
 
     async def states(self) -> list[QueueState]:
@@ -179,7 +189,11 @@ class _Queues(JetStream):
         await listening.unsubscribe()
         return found
 
-    async def answer(self, parcels: Sequence[Parcel], word: bytes) -> None:
+    async def answer(self, parcels: Sequence[Parcel], word: bytes, *, heard: bool) -> None:
+        if heard:
+            said = (self._client.request(each.receipt, word, timeout=self._timeout) for each in parcels)
+            await asyncio.gather(*said)
+            return
         for parcel in parcels:
             await self._client.publish(parcel.receipt, word)
         await self._client.flush(timeout=max(1, int(self._timeout)))

@@ -1,9 +1,9 @@
-"""A real cluster on this machine: three servers that hold a stream three times over, of which a test may lose one."""
+"""A real cluster on this machine: three servers that hold a stream three times over, of which a test may lose or cut off one."""
 
 import json
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,20 @@ import nats.errors
 from nats.aio.client import Client
 
 from lab import binaries
-from lab.processes import HOST, Identity, free_ports, spawn, talk
+from lab.processes import HOST, free_ports, spawn, talk
 from tests.acceptance.engineer import eventually
 from tests.integration.messaging import by_hand
+from tests.integration.wire import Wire, wired
 
 __all__ = ["Member", "Nodes", "cluster"]
 
 _CONFIG = """
 server_name: {name}
 jetstream {{ store_dir: "{folder}" }}
-cluster {{ name: c, no_advertise: true, listen: "{host}:{route}", routes: [{routes}] }}
+cluster {{ name: c, no_advertise: true, advertise: "{host}:1", listen: "{host}:{route}", routes: [{routes}] }}
 """
+"""What a server tells the others of its own address leads nowhere: it is reached by the wires alone."""
+
 _PATIENCE = 60  # seconds for an election, and for a server that comes back to have all that it missed
 
 
@@ -55,8 +58,8 @@ class Member:
 class Nodes:
     """The cluster's servers; who of them leads what changes with the tests."""
 
-    def __init__(self, members: list[Member]) -> None:
-        self.members = members
+    def __init__(self, members: list[Member], wires: Mapping[str, Wire]) -> None:
+        self.members, self._wires = members, wires
 
     @property
     def url(self) -> str:
@@ -100,6 +103,19 @@ class Nodes:
         finally:
             self.settle()
 
+    @contextmanager
+    def cut_off(self, member: Member) -> Iterator[None]:
+        """Cut a server off from the others, but not from its clients; at the end all is well again."""
+        wires = [wire for ends, wire in self._wires.items() if member.name in ends.split("-")]
+        for each in wires:
+            each.cut()
+        try:
+            yield
+        finally:
+            for each in wires:
+                each.mend()
+            self.settle()
+
     def settle(self) -> None:
         """Start again whatever was killed, and wait until each stream and each consumer has all its copies."""
         for each in self.members:
@@ -132,27 +148,34 @@ def _has_all_copies(seen: dict[str, Any]) -> bool:
 @contextmanager
 def cluster(home: Path) -> Iterator[Nodes]:
     """Start it, and stop it at the end. It takes some seconds until the servers have elected one of them."""
-    ports = free_ports(6)
-    routes = ", ".join(f'"nats://{HOST}:{port}"' for port in ports[3:])
+    names, ports = ("n1", "n2", "n3"), free_ports(6)
+    routes = dict(zip(names, ports[3:], strict=True))
     members: list[Member] = []
-    try:
-        for name, port, route in zip(("n1", "n2", "n3"), ports[:3], ports[3:], strict=True):
-            members.append(_start(name, port, home / name, route=route, routes=routes))
-        nodes = Nodes(members)
-        nodes.settle()
-        yield nodes
-    finally:
-        for each in members:
-            each.kill()
+    with ExitStack() as stack:
+        wires = {
+            f"{one}-{other}": stack.enter_context(wired(f"nats://{HOST}:{routes[other]}"))
+            for one, other in zip(names, (*names[1:], names[0]), strict=True)
+        }
+        try:
+            for name, port in zip(names, ports[:3], strict=True):
+                known = [wire.url for ends, wire in wires.items() if ends.startswith(f"{name}-")]
+                members.append(_start(name, port, home / name, route=routes[name], known=known))
+            nodes = Nodes(members, wires)
+            nodes.settle()
+            yield nodes
+        finally:
+            for each in members:
+                each.kill()
 
 
-def _start(name: str, port: int, folder: Path, *, route: int, routes: str) -> Member:
+def _start(name: str, port: int, folder: Path, *, route: int, known: Sequence[str]) -> Member:
     folder.mkdir(parents=True)
-    config = _CONFIG.format(name=name, folder=folder / "data", host=HOST, route=route, routes=routes)
+    listed = ", ".join(f'"{url}"' for url in known)
+    config = _CONFIG.format(name=name, folder=folder / "data", host=HOST, route=route, routes=listed)
     (folder / "nats.conf").write_text(config)
     return Member(name=name, port=port, folder=folder, process=_spawn(port, folder))
 
 
 def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
     argv = [binaries.nats(), "-c", folder / "nats.conf", "-a", HOST, "-p", port]
-    return spawn(argv, log=folder / "log", identity=Identity())
+    return spawn(argv, log=folder / "log")

@@ -1,7 +1,7 @@
 """Cleaning up one sandbox on real servers: nobody widens it, each step may be the last, and what is left is finished."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -80,8 +80,12 @@ def clean_up(
     insist: Insist = nothing,
     tell: Tell = nothing,
 ) -> Destroyed:
+    def insist_all(transaction: SqlTransaction, rows: Sequence[Sandbox]) -> None:
+        for row in rows:
+            insist(transaction, row)
+
     terms = Terms(actor="chani", now=NOW, tell=lambda _, step, seen: tell(step, seen))
-    gone = removal.clean_up(world.database, keys or world.keys, [id], terms, insist=insist)[id]
+    gone = removal.clean_up(world.database, keys or world.keys, [id], terms, insist=insist_all)[id]
     if isinstance(gone, Destroyed):
         return gone
     raise gone
@@ -157,6 +161,26 @@ def test_who_insists_is_asked_with_the_row_held_and_leaves_everything_as_it_was(
         clean_up(world, made.id, insist=insist, tell=lambda step, _: told.append(step))
     assert everything(world) == before
     assert told == []
+
+
+def test_one_that_cannot_go_keeps_none_of_those_that_are_taken_with_it(world: World) -> None:
+    made = [overdue(world, f"over-{number}", guilds=(str(number),)) for number in range(3)]
+    stays = made[1].id
+
+    def insist(_: SqlTransaction, rows: Sequence[Sandbox]) -> None:
+        if any(row.id == stays for row in rows):
+            raise ArrakisError("it must not go")
+
+    told: list[tuple[UUID, str]] = []
+    terms = Terms(actor="chani", now=NOW, tell=lambda row, step, _: told.append((row.id, step)))
+    ids = [row.id for row in made]
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=insist)
+    assert [isinstance(gone[id], Destroyed) for id in ids] == [True, False, True]
+    assert str(gone[stays]) == "it must not go"
+    assert [world.status(id) for id in ids] == ["destroyed", "running", "destroyed"]
+    assert world.mapped() == {"1": stays}
+    assert {id for id, _ in told} == {ids[0], ids[2]}
+    assert all(world.events(id).count("sandbox_destroying") == 1 for id in (ids[0], ids[2]))
 
 
 def test_one_that_was_extended_meanwhile_stays(world: World) -> None:

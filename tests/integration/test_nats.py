@@ -37,6 +37,7 @@ from sandbox.streams import (
     read,
 )
 from tests.integration.messaging import by_hand
+from tests.integration.natscluster import Nodes, cluster
 
 T = TypeVar("T")
 SANDBOX, EVENTS = expected_streams()
@@ -149,6 +150,43 @@ def test_without_jetstream_nothing_is_known(tmp_path: Path) -> None:
                 await asyncio.to_thread(check, reader, ALL)
 
         by_hand(f"nats://{HOST}:{port}", impostor)
+
+
+SILENT = {"consumers": [{"name": "one", "config": {}}], "missing": ["another"], "total": 2}
+LED = {
+    "name": "SANDBOX",
+    "subjects": ["sandbox.>"],
+    "retention": "limits",
+    "storage": "memory",
+    "max_age": 0,
+    "max_msgs": -1,
+}
+THERE = {
+    "config": {**LED, "num_replicas": 3},
+    "state": {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0},
+    "cluster": {},
+}
+
+
+def test_what_a_cluster_cannot_tell_while_it_elects_is_unknown_not_missing(tmp_path: Path) -> None:
+    """It says of some consumers only that it knows them, and of a stream that it is there; nobody takes what is published."""
+    with server(tmp_path, "", jetstream=False) as port:
+        system = Nats(f"nats://{HOST}:{port}", timeout=2)
+
+        async def electing(client: Client) -> None:
+            for subject, said in (("CONSUMER.LIST.SANDBOX", SILENT), ("STREAM.INFO.SANDBOX", THERE)):
+
+                async def answer(message: Msg, said: object = said) -> None:
+                    await message.respond(json.dumps(said).encode())
+
+                await client.subscribe(f"$JS.API.{subject}", cb=answer)
+            await client.flush()
+            with pytest.raises(Unreachable, match="no server leads consumers of SANDBOX: another just now"):
+                await asyncio.to_thread(system.subscriptions)
+            with pytest.raises(Unreachable, match="no server leads stream SANDBOX just now"):
+                await asyncio.to_thread(publish, system, uuid4(), "message", b"{}")
+
+        by_hand(f"nats://{HOST}:{port}", electing)
 
 
 def test_a_wrong_password_is_denied(guarded: int) -> None:
@@ -287,67 +325,49 @@ def test_no_password_travels_unencrypted_where_tls_was_asked_for() -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Nats, dict[str, contextlib.ExitStack]]]:
-    """Three servers that hold the streams three times over, and how to end each of them by its name."""
-    home, ports, routes = tmp_path_factory.mktemp("cluster"), free_ports(3), free_ports(3)
-    peers = ", ".join(f'"nats://{HOST}:{port}"' for port in routes)
-    hidden = "no_advertise: true"  # as behind a load balancer: a client learns of no other server
-    members: dict[str, contextlib.ExitStack] = {}
-    with contextlib.ExitStack() as all_of_them:
-        for number in range(3):
-            name, listen = f"n{number}", f"{HOST}:{routes[number]}"
-            config = (
-                f'server_name: {name}\ncluster {{ {hidden}, name: c, listen: "{listen}", routes: [{peers}] }}'
-            )
-            members[name] = all_of_them.enter_context(contextlib.ExitStack())
-            members[name].enter_context(server(home / name, config, port=ports[number]))
-        urls = ",".join(f"nats://{HOST}:{port}" for port in ports)
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Three servers that hold the streams three times over."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as started:
         # What is asked before the servers have elected one is never answered.
-        eventually(lambda: ensured(Nats(urls, timeout=1), TRIPLE))
-        yield Nats(urls), members
+        eventually(lambda: ensured(Nats(started.url, timeout=1), TRIPLE))
+        yield started
 
 
-def test_three_replicas_are_made_counted_and_led(
-    cluster: tuple[Nats, dict[str, contextlib.ExitStack]],
-) -> None:
-    writer, members = cluster
+def test_three_replicas_are_made_counted_and_led(nodes: Nodes) -> None:
+    writer = Nats(nodes.url)
     assert {each.condition for each in check(writer, TRIPLE)} == {Condition.AS_EXPECTED}
     eventually(lambda: copies(writer) == 3)
     state = writer.stream("SANDBOX")
     assert state is not None
-    assert state.leader in members
+    assert state.leader in {each.name for each in nodes.members}
     sandbox = uuid4()
     publish(writer, sandbox, "message", b"{}")
     assert len(read(writer, sandbox)) == 1
 
 
-def test_who_listens_is_asked_of_every_server(cluster: tuple[Nats, dict[str, contextlib.ExitStack]]) -> None:
-    everywhere, _ = cluster
+def test_who_listens_is_asked_of_every_server(nodes: Nodes) -> None:
     subject = f"sandbox.{uuid4()}.>"
 
     async def listen() -> set[str]:
         async with contextlib.AsyncExitStack() as open_clients:
-            for host in everywhere.host.split(","):
-                client = await nats.connect(f"nats://{host}", name=f"at {host}")
+            for each in nodes.members:
+                client = await nats.connect(each.url, name=f"at {each.name}")
                 open_clients.push_async_callback(client.close)
                 await client.subscribe(subject)
                 await client.flush()
-            one = Nats(f"nats://{everywhere.host.split(',')[0]}")
-            found = await asyncio.to_thread(one.subscriptions)
+            found = await asyncio.to_thread(Nats(nodes.members[0].url).subscriptions)
         return {each.client for each in found if each.subject == subject}
 
-    assert asyncio.run(listen()) == {f"at {host}" for host in everywhere.host.split(",")}
+    assert asyncio.run(listen()) == {f"at {each.name}" for each in nodes.members}
 
 
 @pytest.mark.soak
-def test_a_copy_that_is_lost_is_not_counted(cluster: tuple[Nats, dict[str, contextlib.ExitStack]]) -> None:
-    writer, members = cluster
+def test_a_copy_that_is_lost_is_not_counted(nodes: Nodes) -> None:
+    writer = Nats(nodes.url)
     eventually(lambda: copies(writer) == 3)
     state = writer.stream("SANDBOX")
     assert state is not None
-    next(member for name, member in members.items() if name != state.leader).close()
+    next(each for each in nodes.members if each.name != state.leader).kill()
     eventually(lambda: copies(writer) == 2, seconds=30)
 
 

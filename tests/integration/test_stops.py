@@ -102,6 +102,30 @@ def test_twice_is_harmless_and_those_that_began_to_run_meanwhile_are_added(
     assert {world.status(each) for each in (*boxes, later.id)} == {"running"}
 
 
+def test_routes_that_somebody_was_killed_before_deleting_are_seen_and_deleted(
+    world: World, hand: Hand, boxes: list[UUID]
+) -> None:
+    marks = marking("stop-1", read_running(hand.gate.read.sql))
+    hand.stop()
+    assert hand.raised
+    back = given_back("stop-1", hand.raised.waiting)
+    world.redis.set("sandbox:route:11", str(boxes[0]), px=60_000)
+    seen = hand.seen(marks)
+    assert (seen.state, "cached routes of guild 11 are old" in seen.reason) == (State.PARTLY, True)
+    hand.marks.apply(marks)
+    assert hand.seen(marks).state is State.AFTER
+    hand.marks.revert(back)
+    world.redis.set("sandbox:route:11", "__NULL__", px=60_000)
+    assert hand.seen(back, back=True).state is State.PARTLY
+    hand.flag.revert(
+        raising("stop-1", halting=True, reason="", parts=())
+    )  # the stop is over, and that route is not
+    assert hand.seen(back, back=True).state is State.PARTLY
+    hand.marks.revert(back)
+    assert hand.seen(back, back=True).state is State.BEFORE
+    assert not {key for key in world.key_names() if key.startswith("sandbox:route:")}
+
+
 def test_how_each_stands_is_told(world: World, hand: Hand, boxes: list[UUID]) -> None:
     flag = raising("stop-1", halting=True, reason="why", parts=(action(1),))
     marks = marking("stop-1", read_running(hand.gate.read.sql))
@@ -296,7 +320,7 @@ def test_without_redis_the_rows_are_marked_and_given_back_and_it_is_said(
     step = marking("stop-1", read_running(hand.gate.read.sql))
     with pytest.raises(ArrakisError, match="cached routes stay until they end, within a minute: Redis"):
         blind.marks.apply(step)
-    assert hand.seen(step).state is State.AFTER
+    assert (blind.seen(step).state, hand.seen(step).state) == (State.AFTER, State.PARTLY)
     back = given_back("stop-1", hand.raised.waiting if hand.raised else ())
     with pytest.raises(ArrakisError, match="cached routes stay"):
         blind.marks.revert(back)

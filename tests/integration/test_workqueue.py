@@ -89,6 +89,17 @@ def test_who_says_nothing_is_thought_dead_who_says_so_is_still_at_it(queue: JetS
     assert state(queue, run)[:2] == (0, 0)
 
 
+def test_that_we_are_at_it_has_to_be_heard_by_the_queue_and_not_by_some_server(queue: JetStreamQueue) -> None:
+    queue.open("gone", patience=PATIENCE)
+    queue.put("gone", ["a1"])
+    taken = queue.take("gone", 1, wait=1)
+    queue.answer(taken, Reply.AT_IT)
+    queue.close("gone")
+    with pytest.raises(Unreachable):
+        queue.answer(taken, Reply.AT_IT)
+    queue.answer(taken, Reply.DONE)
+
+
 def test_one_is_waited_for_and_runs_do_not_see_each_other(queue: JetStreamQueue, run: str) -> None:
     queue.open("other", patience=PATIENCE)
     queue.put("other", ["a1"])

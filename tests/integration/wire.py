@@ -49,7 +49,11 @@ class Wire:
                 if not self._whole:
                     here.close()
                     continue
-                there = socket.create_connection(self._server)
+                try:
+                    there = socket.create_connection(self._server)
+                except OSError:  # it is dead, and may come back
+                    here.close()
+                    continue
                 self._ends |= {here, there}
                 self._join(here, there)
 

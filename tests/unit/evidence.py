@@ -8,7 +8,8 @@ from uuid import UUID
 from diagnostics.alarms import Alarm
 from diagnostics.causes import match
 from diagnostics.compute import Deployment, Rule, Service, TaskRun, TaskTarget
-from diagnostics.logs import ErrorGroup, JobRun, JobRuns, LogReport
+from diagnostics.grouping import ErrorGroup
+from diagnostics.logs import JobRun, JobRuns, LogReport
 from diagnostics.postgres import Connections, InTheWay, LockTable
 from diagnostics.reach import Reach
 from diagnostics.servers import Access, Cache, Instance

@@ -5,7 +5,8 @@ from typing import Any
 
 from diagnostics.alarms import Alarm, Change
 from diagnostics.causes import match
-from diagnostics.logs import BINS, ErrorGroup, LogReport
+from diagnostics.grouping import BINS, ErrorGroup
+from diagnostics.logs import LogReport
 from runbooks.engine import plan as plans
 from runbooks.engine.apply import Outcome
 from runbooks.engine.environment import Environment

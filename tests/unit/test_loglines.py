@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnostics.loglines import LogLine, errors, failed_step, fingerprint, folded, parse
+from diagnostics.loglines import LogLine, failed_step, fingerprint, folded, parse
 
 AT = datetime(2026, 3, 1, 9, 12, tzinfo=UTC)
 ID = "3f2b8c1e-82b6-49b7-a7f6-d86f86e45136"
@@ -194,11 +194,6 @@ def test_a_line_that_the_log_driver_cut_is_still_an_error() -> None:
 
 def test_a_line_nested_too_deep_to_read_is_plain() -> None:
     assert line('{"a":' + "[" * 100_000).level == 30
-
-
-def test_only_errors_are_passed_on() -> None:
-    texts = [pino("a"), pino("b", level=30), "ERROR c", "INFO d", pino("e", level=60), pino("f", level=40)]
-    assert [each.message for each in errors((AT, text) for text in texts)] == ["a", "ERROR c", "e"]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnostics.loglines import LogLine, errors
-from diagnostics.logs import BINS, ELSE, LogReport, grouped, read_errors
+from diagnostics.grouping import BINS, ELSE, Event, grouped
+from diagnostics.logs import LogReport, read_errors
 from sandbox.errors import ArrakisError, Denied, Throttled, Unreachable
 
 BEGIN = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -21,18 +21,17 @@ END = BEGIN + timedelta(hours=1)
 GROUP = "/ecs/arrakis-worker"
 
 
-def line(minute: float, message: str, **more: Any) -> LogLine:
-    return LogLine(
-        at=BEGIN + timedelta(minutes=minute), level=50, component="EventRouter", message=message, **more
-    )
+def line(minute: float, message: str, **more: Any) -> Event:
+    said = {"level": 50, "component": "EventRouter", "msg": message, **more}
+    return BEGIN + timedelta(minutes=minute), json.dumps(said, separators=(",", ":"))
 
 
 def test_equal_errors_are_one_group() -> None:
     refused = "connect ECONNREFUSED 10.0.0.1:6379"
-    newest = line(30, "Failed 7", error=refused, sandboxes=("a",), step="drop_schema")
-    oldest = line(0, "Failed 1", error=refused.replace("0.1", "9.9"), sandboxes=("b",), step="drop_schema")
+    newest = line(30, "Failed 7", error=refused, sandboxId="a", step="drop_schema")
+    oldest = line(0, "Failed 1", error=refused.replace("0.1", "9.9"), sandboxId="b", step="drop_schema")
     most, other = grouped([newest, oldest, line(10, "other")], BEGIN, END)
-    assert (most.count, most.first, most.last) == (2, oldest.at, newest.at)
+    assert (most.count, most.first, most.last) == (2, oldest[0], newest[0])
     assert (most.component, most.sandboxes, most.steps) == ("EventRouter", ("a", "b"), ("drop_schema",))
     assert most.sample == f"Failed 7: {refused} (at step drop_schema)"
     assert most.cause is not None
@@ -63,8 +62,8 @@ def test_lines_beside_the_window_are_counted_at_its_ends() -> None:
 
 def test_groups_and_the_names_in_them_are_bounded() -> None:
     words = ["".join(random.Random(seed).choices("ghijklmnop", k=12)) for seed in range(300)]
-    lines = [line(seed % 60, word, sandboxes=(word,)) for seed, word in enumerate(words)]
-    lines += [line(5, words[0], sandboxes=(word,)) for word in words]
+    lines = [line(seed % 60, word, sandboxId=word) for seed, word in enumerate(words)]
+    lines += [line(5, words[0], sandboxId=word) for word in words]
     groups = grouped(lines, BEGIN, END)
     assert len(groups) == 201
     assert sum(group.count for group in groups) == len(lines)
@@ -81,12 +80,24 @@ def test_counts_do_not_depend_on_the_order(said: list[tuple[str, int]], order: r
     shuffled = lines.copy()
     order.shuffle(shuffled)
 
-    def seen(lines: list[LogLine]) -> Counter[tuple[object, ...]]:
+    def seen(lines: list[Event]) -> Counter[tuple[object, ...]]:
         groups = grouped(lines, BEGIN, END)
         return Counter((g.fingerprint, g.count, g.first, g.last, g.histogram) for g in groups)
 
     assert seen(lines) == seen(shuffled)
     assert sum(group.count for group in grouped(lines, BEGIN, END)) == len(lines)
+
+
+def test_only_errors_are_counted() -> None:
+    lines = [
+        line(1, "a"),
+        line(2, "b", level=30),
+        (BEGIN, "ERROR c"),
+        (BEGIN, "INFO d"),
+        line(3, "e", level=60),
+        line(4, "f", level=40),
+    ]
+    assert {group.sample for group in grouped(lines, BEGIN, END)} == {"a", "ERROR c", "e"}
 
 
 def many(count: int) -> Iterator[tuple[datetime, str]]:
@@ -113,7 +124,7 @@ def test_lines_are_never_held_at_once() -> None:
     try:
         for count in (5_000, 20_000):
             tracemalloc.reset_peak()
-            groups = grouped(errors(many(count)), BEGIN, END)
+            groups = grouped(many(count), BEGIN, END)
             peaks.append(tracemalloc.get_traced_memory()[1])
             assert [group.count for group in groups] == [count / 4, count / 4]
             assert [group.cause.key for group in groups if group.cause] == ["postgres-refused", "blockers"]

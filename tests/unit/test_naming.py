@@ -1,5 +1,7 @@
 """Every naming trap that production has: both spellings of ids, near misses, the 63-byte limit."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
@@ -14,6 +16,7 @@ ID = "83963dd9-82b6-49b7-a7f6-d86f86e45136"
 HEX = ID.replace("-", "")
 AT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 STAMP = "20260203040506"
+ARABIC = {ord("0") + digit: 0x660 + digit for digit in range(10)}
 
 moments = st.datetimes(
     min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
@@ -99,6 +102,43 @@ def test_a_key_belongs_to_the_token_after_the_prefix_and_route_is_none(key: byte
     assert naming.family_of_key(key) == token
 
 
+@pytest.mark.parametrize(
+    ("key", "guild"),
+    [
+        (b"sandbox:route:123456789", "123456789"),
+        (b"sandbox:route:1:2", "1:2"),
+        (b"sandbox:route:\xff", "\\xff"),
+        (b"sandbox:route:", None),
+        (b"sandbox:route", None),
+        (b"x:sandbox:route:1", None),
+        (b"1:sandbox:route:", None),
+        (b"SANDBOX:ROUTE:1", None),
+        (f"sandbox:{ID}:route:1".encode(), None),
+        (b"", None),
+    ],
+)
+def test_a_cached_route_is_its_guilds(key: bytes, guild: str | None) -> None:
+    assert naming.guild_of_route(key) == guild
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (ID, HEX, True),
+        (ID.upper(), HEX[:8], True),
+        (HEX[:8], HEX[:9], True),
+        (HEX, HEX[:31] + "0", False),
+        (HEX[:8], "0" + HEX[1:], False),
+        (HEX, HEX[:7], False),
+        ("cafe", "cafe", False),
+        ("", "", False),
+    ],
+)
+def test_one_id_may_be_the_start_of_the_other(one: str, other: str, same: bool) -> None:
+    assert naming.same_sandbox(one, other) is same
+    assert naming.same_sandbox(other, one) is same
+
+
 def test_a_new_schema_has_the_whole_id() -> None:
     assert naming.schema_for(UUID(ID)) == f"sandbox_{ID}"
 
@@ -131,6 +171,7 @@ def test_a_quarantine_name_of_exactly_63_bytes_is_allowed() -> None:
         f"quarantine_20261303040506_{ID}",
         f"quarantine_20260203040566_{ID}",
         f"quarantine_{STAMP}_{ID}\n",
+        f"quarantine_{STAMP[:4].translate(ARABIC)}{STAMP[4:]}_{ID}",
         f"old_quarantine_{STAMP}_{ID}",
         "quarantine_of_the_zoo",
     ],
@@ -153,6 +194,17 @@ def test_what_we_did_not_park_is_no_parked_key(key: bytes) -> None:
     assert naming.unparked_key(key) is None
 
 
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this host be nine hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
 def test_stamps_are_utc() -> None:
     east = AT.astimezone(timezone(timedelta(hours=9)))
     assert naming.stamp_of(east) == STAMP

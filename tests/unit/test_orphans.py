@@ -1,5 +1,6 @@
 """Nothing that may belong to a live sandbox is ever an orphan."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.model import Sandbox, Status, may_become, way_to_destroying
-from sandbox.orphans import Placement, Roster, Standing, find_orphans
+from sandbox.orphans import Orphan, Placement, Roster, Standing, find_orphans
 from tests.unit.worlds import lives, namings, row, rows, worlds
 
 ID = UUID("83963dd9-82b6-49b7-a7f6-d86f86e45136")
@@ -87,6 +88,64 @@ def test_the_id_of_one_and_the_column_of_another_is_ambiguous() -> None:
     assert Roster([row(ID, Status.RUNNING), other]).place_schema(f"sandbox_{ID}").standing is (
         Standing.UNCLASSIFIABLE
     )
+
+
+OWNER = row(ID, Status.RUNNING, name="sietch", schema_name="Legacy")
+GONE = row(TWIN, Status.DESTROYED, name="gone", schema_name="Old")
+NO_ID, NO_PREFIX = "its suffix is no id: not hex, or shorter than 8 digits", "it does not start with sandbox_"
+LIVE, ORPHAN, UNCLASSIFIABLE = Standing
+
+
+@pytest.mark.parametrize(
+    ("name", "standing", "sandboxes", "reason"),
+    [
+        ("legacy", LIVE, (OWNER,), "it belongs to sietch (running)"),
+        ("OLD", UNCLASSIFIABLE, (GONE,), NO_PREFIX),
+        ("public", UNCLASSIFIABLE, (), NO_PREFIX),
+        ("sandbox_cafe", UNCLASSIFIABLE, (), NO_ID),
+        (f"sandbox_{str(ID)[:7]}", UNCLASSIFIABLE, (), NO_ID),
+        (f"sandbox_{ID}", LIVE, (OWNER,), "it belongs to sietch (running)"),
+        (f"sandbox_{TWIN}", ORPHAN, (GONE,), "its sandbox gone is destroyed"),
+        (f"sandbox_{UUID(int=7)}", ORPHAN, (), "no sandbox row has this id"),
+    ],
+)
+def test_a_name_is_placed_with_its_rows_and_the_reason(
+    name: str, standing: Standing, sandboxes: tuple[Sandbox, ...], reason: str
+) -> None:
+    roster = Roster([OWNER, GONE])
+    expected = Placement(name=name, standing=standing, sandboxes=sandboxes, reason=reason)
+    assert roster.place_schema(name) == expected
+    if name.startswith("sandbox_"):
+        token = name.removeprefix("sandbox_")
+        assert roster.place_family(token) == replace(expected, name=token)
+
+
+def test_what_several_could_own_names_them_all_in_order() -> None:
+    rows = [row(id_, Status.RUNNING, name=name) for id_, name in ((ID, "zeta"), (TWIN, "alia"))]
+    token = "83963dd9"
+    expected = Placement(
+        name=token, standing=UNCLASSIFIABLE, sandboxes=tuple(rows), reason="it could be of alia and zeta"
+    )
+    assert Roster(rows).place_family(token) == expected
+
+
+def test_a_token_that_is_no_id_shows_the_destroyed_row_whose_column_names_it() -> None:
+    gone = row(ID, Status.DESTROYED, schema_name="sandbox_shared")
+    assert Roster([gone]).place_schema("sandbox_shared").sandboxes == (gone,)
+
+
+def test_standings_are_told_by_these_words() -> None:
+    assert [each.value for each in Standing] == ["live", "orphan", "unclassifiable"]
+
+
+def test_orphans_come_with_their_kind_their_token_and_their_place() -> None:
+    roster = Roster([OWNER, GONE])
+    found = find_orphans(roster, [f"sandbox_{TWIN}", f"sandbox_{ID}", "public"], [str(TWIN), "cafe"])
+    places = (roster.place_schema(f"sandbox_{TWIN}"), roster.place_family(str(TWIN)))
+    assert found == [
+        Orphan(kind=kind, token=str(TWIN), placement=place)
+        for kind, place in zip(("schema", "keys"), places, strict=True)
+    ]
 
 
 @given(worlds())

@@ -1,12 +1,15 @@
 """Of what a plan's verbs take, what has to do with its actions is asked for; what is lacking refuses it."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from diagnostics.privileges import OWNER
 from runbooks import rights
 from runbooks.engine import guards
 from runbooks.engine.model import Action, Resource, Reversibility
+from runbooks.engine.page import Rights
 from runbooks.engine.permission import APPLYING, needed
 from runbooks.remedies import remedies
 from tests.unit.plans import plan
@@ -44,6 +47,15 @@ def test_an_owner_s_right_is_needed_for_what_is_named_alone(actions: list[Action
     found = needed(actions, REMEDIES)
     assert {word for word in found.postgres if word.startswith("owner of ")} == owned
     assert found | APPLYING == found
+
+
+@pytest.mark.parametrize(
+    ("owned", "taken"), [("sandboxes", True), ("app.public.sandboxes", True), ("sandboxes.other", False)]
+)
+def test_the_last_of_an_owned_ones_names_is_the_one_that_is_named(owned: str, taken: bool) -> None:
+    word = f"{OWNER}{owned}"
+    remedy: Any = SimpleNamespace(rights=Rights(postgres=frozenset({word})))
+    assert (word in needed([action("melt", name="sandboxes")], {"melt": remedy}).postgres) is taken
 
 
 def test_a_plan_that_drops_nothing_needs_no_right_to_drop() -> None:

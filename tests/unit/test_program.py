@@ -126,7 +126,8 @@ def test_bash_completes_what_is_called_by_its_path() -> None:
     done = subprocess.run(
         ["bash", "-c", f"{script}\n{typed}"],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        # It begins with whichever python3 comes first, and one of another version would make .venv anew.
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": "/nonexistent"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -264,6 +264,17 @@ def strained(world: World, throttle: Throttle, strain: Strain | Exception) -> No
     throttle.sample()
 
 
+def test_it_says_whether_nobody_else_is_at_work_and_what_nobody_can_tell_is_no_yes(world: World) -> None:
+    with world.throttle() as throttle:
+        world.strain = Unreachable("PostgreSQL is gone")
+        assert not throttle.alone()
+        world.strain = replace(CALM, active=0, lately=0)
+        assert throttle.alone()
+        world.strain = CALM
+        throttle.sample()
+        assert not throttle.alone()
+
+
 def test_four_workers_take_turns_and_are_together_at_work_for_their_share(world: World) -> None:
     with world.throttle(0.25) as throttle:
         began = world.now
