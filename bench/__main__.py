@@ -5,6 +5,7 @@ Every line's module has a LINE. With --small a tenth of everything is measured, 
 
 import argparse
 import sys
+import traceback
 from importlib import import_module
 
 from bench import results
@@ -51,8 +52,10 @@ def _measure(line: Line, size: Size) -> int:
     print(f"{line.title}: {line.on}", flush=True)
     try:
         result = line.run(size)
-    except SystemExit as why:
-        print(f"  not measured: {why}", file=sys.stderr)
+    except (Exception, SystemExit) as why:  # the other lines can be measured all the same
+        traceback.print_exception(why, limit=-3)
+        if not size.small:
+            results.keep_failure(line, why)
         return 3
     _tell(result)
     if not size.small:

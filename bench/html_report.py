@@ -72,9 +72,13 @@ def _run(size: Size) -> Result:
             Figure(name=f"page of {len(found.findings):,} findings", unit="s", values=took),
             Figure(name="its size", unit="MiB", values=[len(_page(found).encode()) / 2**20]),
         ],
-        claims=[Claim(said="an HTML report", values=took, bound=_SECONDS, unit="s")],
+        claims=[
+            Claim(
+                said=f"HTML report of {len(found.findings):,} findings", values=took, bound=_SECONDS, unit="s"
+            )
+        ],
         notes=[
-            "From the findings to the page, the document that `--json` prints included. No peer makes this page."
+            "From the findings to the page, the document that `--json` prints included; without a plan. No peer makes this page."
         ],
     )
 

@@ -100,19 +100,23 @@ def _run(size: Size) -> Result:
                 for count, each in zip(counts, measured, strict=True)
             ),
             Claim(
-                said="as fast as `redis-cli --scan`",
+                said=f"orphan scan of {keys:,} keys, so many times as fast as `redis-cli --scan`",
                 values=[cli / seconds for seconds in measured[0][_OURS]],
                 bound=_CLI_TIMES,
                 at_least=True,
             ),
-            Claim(
-                said="another client's PING meanwhile, p99",
-                values=[*measured[0][_PING_OURS], *measured[1][_PING_OURS]],
-                bound=_PING,
-                unit="ms",
+            *(
+                Claim(
+                    said=f"another client's PING during the orphan scan of {count:,} keys, p99",
+                    values=each[_PING_OURS],
+                    bound=_PING,
+                    unit="ms",
+                    missed="Client, other client and server share two cores: compare PING beside the bare loop, which asks for as many keys a step.",
+                )
+                for count, each in zip(counts, measured, strict=True)
             ),
             Claim(
-                said=f"memory that {_TIMES} times as many keys take more",
+                said=f"more memory for {_TIMES} times as many keys",
                 values=[peaks[1] - peaks[0]],
                 bound=_GROWTH,
                 unit="MiB",
@@ -121,7 +125,7 @@ def _run(size: Size) -> Result:
         notes=[
             "Each way asks for `sandbox:*` in steps of 1,000 keys; ours for `quarantine:*` as well, in the same pass, and it places every family"
             " among the sandboxes. Every orphan has to be found, and nothing else, or nothing is measured. `redis-cli` takes steps of 10 keys,"
-            " which this version cannot be told to change."
+            " which this version cannot be told to change; it is measured once, after the others, as it takes so long."
         ],
         versions=versions,
     )

@@ -108,17 +108,21 @@ def _run(size: Size) -> Result:
         ],
         claims=[
             Claim(
-                said="lines a second on one core", values=mixed, bound=_RATE, at_least=True, unit="lines/s"
+                said="log lines grouped a second on one core, half of them errors",
+                values=mixed,
+                bound=_RATE,
+                at_least=True,
+                unit="lines/s",
             ),
             Claim(
-                said="lines a second where CloudWatch sends errors alone",
+                said="log lines grouped a second on one core, errors alone as CloudWatch can send them",
                 values=alone,
                 bound=_RATE,
                 at_least=True,
                 unit="lines/s",
             ),
             Claim(
-                said="memory that ten times as many lines take more",
+                said="more memory for ten times as many log lines",
                 values=[many - few],
                 bound=_GROWTH,
                 unit="MiB",
@@ -126,6 +130,7 @@ def _run(size: Size) -> Result:
         ],
         notes=[
             "Lines as they are after they were fetched: JSON and plain in turns, each with an id of its own, in four kinds of errors."
+            " What counts is the processor time of the one thread. 20,000 different lines come again and again."
         ],
     )
 

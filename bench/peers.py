@@ -4,15 +4,16 @@ import subprocess
 import venv
 from pathlib import Path
 
-__all__ = ["aws_cli"]
+__all__ = ["AWS_CLI", "aws_cli"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / ".bench"
-_AWS_CLI = "awscli==1.46.2"
+AWS_CLI = "awscli==1.46.2"
+"""The package that AWS's command line is installed from."""
 
 
 def aws_cli() -> Path:
     """Return AWS's command line. Raises SystemExit where it cannot be installed."""
-    return _program("aws", _AWS_CLI)
+    return _program("aws", AWS_CLI)
 
 
 def _program(name: str, package: str) -> Path:

@@ -22,6 +22,7 @@ from lab.processes import HOST, free_ports, spawn
 __all__ = ["Load", "Servers", "Usage", "servers"]
 
 _CLIENTS, _SCALE = 4, 10
+_PREFERRED = {"LAB_POSTGRES_BIN": "/usr/lib/postgresql/15/bin", "LAB_REDIS_BIN": "/usr/bin/redis-server"}
 _SETTINGS: Mapping[str, object] = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -44,7 +45,22 @@ class Servers:
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Start a PostgreSQL that writes to its disk as production does, and a Redis; stop both at the end."""
+    """Start a PostgreSQL that writes to its disk as production does, and a Redis; stop both at the end.
+
+    They are of the versions that production runs, where these are installed.
+    """
+    before = dict(os.environ)
+    os.environ |= {name: place for name, place in _PREFERRED.items() if Path(place).exists()} | before
+    try:
+        with _started() as at:
+            yield at
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+@contextmanager
+def _started() -> Iterator[Servers]:
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)
     port, redis_port = free_ports(2)

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.measuring import Claim, Figure, Line, Result
 
-__all__ = ["keep", "write"]
+__all__ = ["keep", "keep_failure", "write"]
 
 _FOLDER = Path(__file__).resolve().parent
 _KEPT, _PAGE = _FOLDER / "results.json", _FOLDER / "RESULTS.md"
@@ -26,16 +26,23 @@ ratios are what counts. Each line says when, at which commit and on what it was 
 
 def keep(line: Line, result: Result) -> None:
     """Put a line's result in the place of its last one."""
-    kept = _read()
-    kept[line.name] = {
+    _put(line, asdict(result))
+
+
+def keep_failure(line: Line, why: BaseException) -> None:
+    """Put in the place of a line's last result that it could not be measured."""
+    _put(line, {"failed": f"{type(why).__name__}: {why}".splitlines()[0]})
+
+
+def _put(line: Line, outcome: Mapping[str, Any]) -> None:
+    about = {
         "title": line.title,
         "on": line.on,
         "at": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "machine": _machine(),
-        **asdict(result),
     }
-    _KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    _KEPT.write_text(json.dumps({**_read(), line.name: {**about, **outcome}}, indent=1) + "\n")
 
 
 def write(order: Sequence[str]) -> Path:
@@ -54,19 +61,22 @@ def _summary(kept: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for each in kept:
         for claim in _claims(each):
             if claim.bound is not None:
-                yield f"| {claim.said} | {_asked(claim)} | {_spread(claim.values, claim.unit)} | {_verdict(claim)} |"
+                yield f"| {_cell(claim.said)} | {_asked(claim)} | {_spread(claim.values, claim.unit)} | {_verdict(claim)} |"
 
 
 def _section(kept: Mapping[str, Any]) -> Iterator[str]:
     yield f"## {kept['title']}"
     yield ""
+    if "failed" in kept:
+        yield f"On {kept['on']}. It could not be measured on {kept['at']} at {kept['commit']}: {kept['failed']}"
+        return
     versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
     yield f"On {kept['on']}. Measured on {kept['at']} at {kept['commit']}: {kept['machine']}{'; ' + versions if versions else ''}."
     yield ""
     yield "| | rounds | measured |"
     yield "|---|---|---|"
     for figure in (Figure(**each) for each in kept["figures"]):
-        yield f"| {figure.name} | {len(figure.values)} | {_spread(figure.values, figure.unit)} |"
+        yield f"| {_cell(figure.name)} | {len(figure.values)} | {_spread(figure.values, figure.unit)} |"
     yield ""
     for claim in _claims(kept):
         asked = f"; asked: {_asked(claim)}, {_verdict(claim)}" if claim.bound is not None else ""
@@ -77,7 +87,11 @@ def _section(kept: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _claims(kept: Mapping[str, Any]) -> list[Claim]:
-    return [Claim(**each) for each in kept["claims"]]
+    return [Claim(**each) for each in kept.get("claims", ())]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _asked(claim: Claim) -> str:
@@ -86,7 +100,9 @@ def _asked(claim: Claim) -> str:
 
 
 def _verdict(claim: Claim) -> str:
-    return "reached" if claim.holds else f"**missed**, by {abs(claim.median / (claim.bound or 1) - 1):.0%}"
+    if claim.holds:
+        return "reached"
+    return f"**missed**, by {abs(claim.median / claim.bound - 1):.0%}" if claim.bound else "**missed**"
 
 
 def _spread(values: Sequence[float], unit: str) -> str:
@@ -97,7 +113,7 @@ def _spread(values: Sequence[float], unit: str) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    figure = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    figure = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{figure}{'' if unit in ('', 'x') else ' '}{unit}"
 
 
@@ -106,9 +122,16 @@ def _read() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, cwd=_FOLDER, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "an unknown commit"
+    """Return the commit, and whether what is measured was changed since; what is written here does not count."""
+    ours = [f":!{path.relative_to(_FOLDER.parent)}" for path in (_KEPT, _PAGE, _FOLDER / "growth.svg")]
+    changed = _git("status", "--porcelain", "--", ".", *ours)
+    return (_git("rev-parse", "--short", "HEAD") or "an unknown commit") + (", changed" if changed else "")
+
+
+def _git(*words: str) -> str:
+    command = ["git", *words]
+    found = subprocess.run(command, cwd=_FOLDER.parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 def _machine() -> str:

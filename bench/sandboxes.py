@@ -31,7 +31,6 @@ __all__ = ["DEADLINE", "Ground", "Trial", "grounds", "versions"]
 DEADLINE = 60.0
 """Seconds for a look: what is measured is not to be cut short."""
 
-_PRODUCTION = {"LAB_POSTGRES_BIN": "/usr/lib/postgresql/15/bin", "LAB_REDIS_BIN": "/usr/bin/redis-server"}
 _TEMPLATE, _WAY = "expired", "way"
 _KEYS = 200  # of each sandbox
 _AT_ONCE, _KEYS_AT_ONCE = 25, 10_000
@@ -166,7 +165,6 @@ class Ground:
 @contextmanager
 def grounds(sandboxes: int, others: int) -> Iterator[Ground]:
     """Make so many expired sandboxes, each with rows in its three tables and 200 keys, beside so many other keys."""
-    _prefer_production()
     with servers() as at, _nats(at.folder) as nats_url:
         with psycopg.connect(_beside(at.url, "postgres"), autocommit=True) as sql:
             sql.execute(f"CREATE DATABASE {_TEMPLATE}")
@@ -207,13 +205,6 @@ def _make(sql: "psycopg.Connection[tuple[object, ...]]", id: UUID) -> None:
         "INSERT INTO public.sandbox_guild_mapping (guild_id, sandbox_id) VALUES (%s, %s)",
         (str(id.int % 10**18), id),
     )
-
-
-def _prefer_production() -> None:
-    """Measure on the servers that production runs, where they are installed."""
-    for variable, place in _PRODUCTION.items():
-        if Path(place).exists():
-            os.environ.setdefault(variable, place)
 
 
 def _beside(url: str, database: str) -> str:

@@ -40,7 +40,7 @@ __all__ = ["RUNBOOK", "diagnose", "propose"]
 
 WORKERS = 4
 LOT = 10  # targets that a worker takes at a time, and finishes when it is interrupted
-AMPLE = 125  # instead, where nobody else is at work: a second or two of work
+AMPLE = 25  # instead, where nobody else is at work
 FAILURES = 20  # that do not stop the rest
 
 _A_SECOND = 0.9  # targets, beside production, at the full share of time that the throttle gives

@@ -33,7 +33,7 @@ STUCK_AFTER = timedelta(hours=1)
 
 # What this job began and could not finish is tried again by the next one, unless another may still be at it.
 _RETRY_AFTER = timedelta(minutes=5)
-_BATCH = 500  # sandboxes taken before their keys are deleted, in one pass over the keyspace for all of them
+_BATCH = 100  # sandboxes taken before their keys are deleted, in one pass over the keyspace for all of them
 
 
 @dataclass(slots=True, kw_only=True)

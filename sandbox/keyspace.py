@@ -1,8 +1,8 @@
 """Sandbox keys: one-pass survey, how a family is used, parking, deleting."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from uuid import UUID
@@ -238,15 +238,16 @@ def _by_value(owners: Mapping[bytes, UUID]) -> Mapping[UUID, list[bytes]]:
     return found
 
 
-def _deleted(keys: KeyWriter, batches: Iterable[list[bytes]], hold: Hold) -> int:
+def _deleted(keys: KeyWriter, batches: Generator[list[bytes]], hold: Hold) -> int:
     gone = 0
-    for batch in batches:
-        with hold():
-            gone += keys.unlink(batch)
+    with closing(batches):  # who looks ahead for the next one ends with us, whoever keeps an error of ours
+        for batch in batches:
+            with hold():
+                gone += keys.unlink(batch)
     return gone
 
 
-def _family_batches(keys: KeyReader, token: str) -> Iterator[list[bytes]]:
+def _family_batches(keys: KeyReader, token: str) -> Generator[list[bytes]]:
     for batch in keys.scan(_pattern([token])):
         members = [key for key in batch if family_of_key(key) == token]
         if members:
@@ -259,7 +260,7 @@ def _pattern(tokens: Collection[str]) -> str:
     return f"sandbox:{_escaped(only)}*"
 
 
-def _parked_batches(keys: KeyReader, family: Parked) -> Iterator[list[bytes]]:
+def _parked_batches(keys: KeyReader, family: Parked) -> Generator[list[bytes]]:
     for batch in keys.scan(f"quarantine:{family.stamp}:sandbox:{_escaped(family.token)}*"):
         members = [key for key in batch if _parked(key) == family]
         if members:

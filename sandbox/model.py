@@ -102,15 +102,18 @@ def as_object(value: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """A PostgreSQL schema as the census sees it: which object it is (`oid`), sizes in bytes; rows are the planner's estimate."""
+    """A PostgreSQL schema as the census sees it: which object it is (`oid`); rows are the planner's estimate.
+
+    `bytes` is its size, None where nobody asked for it.
+    """
 
     name: str
     oid: int
     owner: str
     tables: int
-    bytes: int
     rows_estimate: int
     writes: int
+    bytes: int | None = None
     last_maintenance: datetime | None = None
 
 

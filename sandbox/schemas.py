@@ -35,6 +35,7 @@ __all__ = [
     "not_ours",
     "rename_orphan",
     "restore",
+    "sizes",
     "users",
 ]
 
@@ -133,6 +134,12 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
     schema_name: str
     table_name: str
@@ -140,8 +147,15 @@ class _Column:
 
 
 def census(snapshot: SqlSnapshot) -> list[Schema]:
-    """Return every schema that may be a sandbox's, or is in quarantine."""
+    """Return every schema that may be a sandbox's, or is in quarantine, without sizes."""
     return snapshot.rows("read/schemas/census", Schema)
+
+
+def sizes(snapshot: SqlSnapshot, names: Sequence[str]) -> Mapping[str, int]:
+    """Return the bytes of those of these schemas that exist; each table and index is opened for it."""
+    if not names:
+        return {}
+    return {row.name: row.bytes for row in snapshot.rows("read/schemas/sizes", _Size, schemas=list(names))}
 
 
 def names(snapshot: SqlSnapshot) -> list[str]:

@@ -53,7 +53,7 @@ class Work:
 
     @property
     def proven(self) -> bool:
-        """Whether a lot has ended, and nothing failed: what fails for all of them is to be seen in few of them."""
+        """Whether something of a lot was done, and nothing failed: what fails for all of them is to be seen in few of them."""
         return self._lots > 0 and self._failures == 0
 
     def lots(self, actions: Sequence[Action]) -> list[Sequence[Action]]:
@@ -69,6 +69,7 @@ class Work:
         """Work through a lot, and return what became of each of its actions. Raises no Exception."""
         results: dict[str, Result] = {}
         failures: dict[str, Exception] = {}
+        going: list[Action] = []
         try:
             self._check()
             remedy = _remedy_for(lot[0], self._remedies)
@@ -83,7 +84,7 @@ class Work:
         except Exception as error:  # whatever it was, it is written down and nothing more is done
             failures |= {each.id: error for each in lot if each.id not in results and each.id not in failures}
         results |= {each.id: _failed(each, failures[each.id]) for each in lot if each.id in failures}
-        self._count(failures)
+        self._count(failures, acted=any(action.id not in failures for action in going))
         return [results[action.id] for action in lot]
 
     def _refused(
@@ -144,7 +145,7 @@ class Work:
         records = [Record(phase=phase, action=each.id, observed=seen[each.id].evidence) for each in actions]
         self._journal.extend(self._run, records)
 
-    def _count(self, failures: Mapping[str, Exception]) -> None:
+    def _count(self, failures: Mapping[str, Exception], *, acted: bool) -> None:
         """Write down what failed, and halt where that is more than may fail, or nobody may go on.
 
         Who may not go on found nothing wrong with the target: it was not begun, or is looked at again.
@@ -157,7 +158,7 @@ class Work:
         with suppress(ArrakisError):  # a full disk: `started` without an ending already says unknown
             self._journal.extend(self._run, records)
         with self._counting:
-            self._lots += 1
+            self._lots += acted
             self._failures += len(failures)
             halts = [str(error) for error in failures.values() if isinstance(error, Halted)]
             if halts or self._failures > self._pace.failures:

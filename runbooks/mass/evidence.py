@@ -18,14 +18,15 @@ __all__ = ["Due", "Evidence", "existing", "gather"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What is over at one moment, the database's `now`; which of its schemas this role may not drop, and what elsewhere rests
-    on which.
+    """What is over at one moment, the database's `now`; which of its schemas this role may not drop, what elsewhere rests
+    on which, and how many bytes each has.
     """
 
     now: datetime
     over: Sequence[Behind]
     not_ours: frozenset[str]
     resting: Mapping[str, Sequence[str]]
+    sizes: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +45,11 @@ class Evidence:
         return seen if isinstance(seen, Unknown) else None
 
     def sizes(self) -> dict[str, int]:
-        """Return the bytes of each schema, as far as they are known."""
+        """Return the bytes of the schemas of what is over or orphaned, as far as they are known."""
         seen = self.orphans.value.database if isinstance(self.orphans, Known) else None
-        return {each.name: each.bytes for each in seen.value.schemas} if isinstance(seen, Known) else {}
+        orphans = seen.value.schemas if isinstance(seen, Known) else ()
+        over = self.due.value.sizes if isinstance(self.due, Known) else {}
+        return {**{each.name: each.bytes for each in orphans if each.bytes is not None}, **over}
 
     def placed(self) -> orphaned.Orphans:
         """Return every schema and family with whose it is, as far as that is known."""
@@ -82,6 +85,7 @@ def _due(readers: Readers) -> Due:
             over=tuple(found),
             not_ours=frozenset(schemas.not_ours(snapshot, names)),
             resting=schemas.dependents(snapshot, names),
+            sizes=schemas.sizes(snapshot, names),
         )
 
 

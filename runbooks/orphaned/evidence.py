@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -104,7 +104,15 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, br
 
     def database() -> Database:
         with readers.sql.snapshot() as snapshot:
-            return Database(roster=registry.roster(snapshot), schemas=tuple(schemas.census(snapshot)))
+            roster, seen = registry.roster(snapshot), schemas.census(snapshot)
+            placed = [
+                (schema.name, roster.place_schema(schema.name)) for schema in seen if _ours(schema.name)
+            ]
+            sizes = schemas.sizes(snapshot, [name for name, _ in orphaned(placed)])
+            return Database(
+                roster=roster,
+                schemas=tuple(replace(schema, bytes=sizes.get(schema.name)) for schema in seen),
+            )
 
     def read() -> Alarm | None:
         if brief:

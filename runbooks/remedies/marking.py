@@ -6,6 +6,7 @@ Both work without the lease: an emergency does not wait for whoever holds it.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from sandbox import registry, routes
 from sandbox.errors import ArrakisError
 from sandbox.model import Sandbox, Status
 from sandbox.ports import SqlSnapshot, SqlTransaction
+from sandbox.text import counted
 
 __all__ = ["MarkSandboxes", "RaiseStop", "lost_lines", "marking", "raising", "unmapped_lines"]
 
@@ -206,7 +208,10 @@ class MarkSandboxes:
             state = State.BEFORE if run else State.CHANGED
         changed = State.BEFORE if action.verb.startswith(UNDO) else State.AFTER
         if state is changed and (stale := self._stale(planned)):
-            state, told = State.PARTLY, f"{told}; the cached routes of guild {', '.join(stale)} are old"
+            state, told = (
+                State.PARTLY,
+                f"{told}; {counted(len(stale), 'cached route is', 'cached routes are')} old",
+            )
         return Observation(state=state, reason=told, evidence={"running": run, "marked": len(waiting)})
 
     def in_use(self, action: Action) -> str | None:
@@ -258,6 +263,8 @@ class MarkSandboxes:
             if not held or time.monotonic() > end:
                 break
             time.sleep(_PAUSE)
+        with suppress(ArrakisError):  # what the EventRouter read just before, and cached just after
+            routes.forget_stale(self._gate.read.sql, self._gate.write.keys, sorted(concerned))
         trouble = [f"somebody holds the rows of {', '.join(sorted(held))}"] if held else []
         if cached:
             trouble.append(f"cached routes stay until they end, within a minute: {cached}")
@@ -296,11 +303,12 @@ class MarkSandboxes:
         """
         with self._gate.read.sql.snapshot() as snapshot:
             guilds = _guilds(snapshot, planned)
-            mapped = routes.mapped(snapshot, guilds)
         try:
-            return routes.stale(routes.cached(self._gate.read.keys, guilds), mapped)
+            cached = routes.cached(self._gate.read.keys, guilds)
         except ArrakisError:
             return []
+        with self._gate.read.sql.snapshot() as snapshot:  # what is cached is never newer than this
+            return routes.stale(cached, routes.mapped(snapshot, guilds))
 
 
 def _guilds(snapshot: SqlSnapshot, planned: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ No session state: no prepared statements, no SET outside a transaction. Every st
 the runbook, so that it is recognised in pg_stat_activity.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ from sandbox.secrets import learn_address
 __all__ = ["Moment", "Postgres"]
 
 _GLANCE = 0.25  # seconds between two looks at a statement that runs alone
+
+logging.getLogger("psycopg").addHandler(
+    logging.NullHandler()
+)  # what it has to say of a Ctrl-C is for no operator
 
 
 class Postgres:

@@ -28,6 +28,10 @@ READING = "REPEATABLE READ READ ONLY"
 _GLANCE = 0.1  # seconds between two looks at the clock
 
 
+class _Overdue(Exception):
+    """Its own kind: the driver takes an OSError, which TimeoutError is one of, for a broken connection."""
+
+
 class Session(psycopg.Connection[Any]):
     """A connection whose statements are waited for until `due`, by the monotonic clock, and no longer, whatever the server does.
 
@@ -38,7 +42,7 @@ class Session(psycopg.Connection[Any]):
     due: float = math.inf
 
     def wait(self, gen: PQGen[T], interval: float = _GLANCE, timeout: float | None = None) -> T:
-        """Wait as the driver does. Raises TimeoutError when it is due."""
+        """Wait as the driver does. Raises _Overdue when it is due."""
         own = () if timeout is None else (timeout,)  # psycopg 3.2 knows none
         return super().wait(self._until_due(gen), interval, *own)
 
@@ -51,7 +55,7 @@ class Session(psycopg.Connection[Any]):
                 return cast(T, end.value)
             if time.monotonic() > self.due:
                 gen.close()
-                raise TimeoutError
+                raise _Overdue
             ready = yield awaited
 
 
@@ -150,7 +154,7 @@ class Transaction:
         self._connection.due = time.monotonic() + seconds
         try:
             return call()
-        except TimeoutError:
+        except _Overdue:
             self.answers = False
             raise Unreachable(
                 f"PostgreSQL at {self._host} gave no answer within {brief(seconds)} s"

@@ -342,6 +342,32 @@ def test_what_does_not_rest_on_the_schema_is_not_cleared(world: World, name: str
     assert outside(world) == before
 
 
+@pytest.mark.parametrize(
+    "member",
+    ["TABLE {s}.kept", "SEQUENCE {s}.numbers", "FUNCTION {s}.yes(int)"],
+    ids=["table", "sequence", "function"],
+)
+def test_an_extension_goes_with_any_member_of_it(world: World, member: str) -> None:
+    make(world, f"CREATE SEQUENCE {{s}}.numbers; {YES} ALTER EXTENSION plpgsql ADD {member}")
+    try:
+        with world.database.snapshot() as snapshot:
+            assert schemas.dependents(snapshot, [SCHEMA]) == {SCHEMA: ["extension plpgsql"]}
+    finally:
+        make(world, f"ALTER EXTENSION plpgsql DROP {member}")
+
+
+def test_an_operator_class_elsewhere_goes_with_what_it_uses(world: World) -> None:
+    make(
+        world,
+        "CREATE FUNCTION {s}.before(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 - $2';"
+        "CREATE OPERATOR CLASS reporting.order FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=,"
+        " OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 {s}.before(int, int)",
+    )
+    with world.database.snapshot() as snapshot:
+        [told] = schemas.dependents(snapshot, [SCHEMA])[SCHEMA]
+    assert "reporting" in told
+
+
 def test_what_somebody_reads_is_not_cleared(world: World) -> None:
     make(world, CASES["view"].made)
     with psycopg.connect(world.env["DATABASE_URL"]) as reader:

@@ -111,7 +111,7 @@ def test_routes_that_somebody_was_killed_before_deleting_are_seen_and_deleted(
     back = given_back("stop-1", hand.raised.waiting)
     world.redis.set("sandbox:route:11", str(boxes[0]), px=60_000)
     seen = hand.seen(marks)
-    assert (seen.state, "cached routes of guild 11 are old" in seen.reason) == (State.PARTLY, True)
+    assert (seen.state, "1 cached route is old" in seen.reason) == (State.PARTLY, True)
     hand.marks.apply(marks)
     assert hand.seen(marks).state is State.AFTER
     hand.marks.revert(back)

@@ -78,7 +78,7 @@ def facts(
 
 def evidence(*over: Behind, orphans: Facts | None = None, **changes: Any) -> Evidence:
     """Return evidence of these sandboxes being over, beside these orphans."""
-    due = Due(now=NOW, over=over, not_ours=frozenset(), resting={})
+    due = Due(now=NOW, over=over, not_ours=frozenset(), resting={}, sizes={})
     about = orphans or facts(*(each.row for each in over), schemas=tuple(s for e in over for s in e.schemas))
     seen = Evidence(now=NOW, due=Known(due), orphans=Known(about), scanned=Known(1000))
     return replace(seen, **changes)
@@ -296,6 +296,7 @@ def test_what_may_not_be_dropped_or_carries_something_else_is_left_with_its_reas
         over=many,
         not_ours=frozenset({SCHEMA[1]}),
         resting={SCHEMA[n]: [f"view reporting.v{n}"] for n in range(2, 9)},
+        sizes={},
     )
     actions, left = propose(evidence(*many, due=Known(due)))
     assert actions == []

@@ -66,8 +66,11 @@ WITH RECURSIVE home AS (
                 WHEN 'pg_constraint'::regclass THEN
                     (SELECT x.connamespace = r.home FROM pg_catalog.pg_constraint AS x WHERE x.oid = d.objid)
             END,
-            d.classid::regclass::text IN (
-                'pg_amop', 'pg_amproc', 'pg_default_acl', 'pg_publication_namespace', 'pg_publication_rel'
+            d.classid::regclass::text IN ('pg_default_acl', 'pg_publication_namespace', 'pg_publication_rel')
+            OR d.classid IN ('pg_amop'::regclass, 'pg_amproc'::regclass) AND NOT EXISTS ( -- an operator class goes with its members
+                SELECT FROM pg_catalog.pg_depend AS m JOIN pg_catalog.pg_opclass AS x ON x.oid = m.refobjid
+                WHERE m.classid = d.classid AND m.objid = d.objid AND m.refclassid = 'pg_opclass'::regclass
+                    AND m.deptype = 'i' AND x.opcnamespace <> r.home
             )
             OR (SELECT o.schema = quote_ident(h.name) FROM pg_catalog.pg_identify_object(d.classid, d.objid, 0) AS o),
             false
@@ -169,4 +172,14 @@ JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = c.oid
 JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent AND p.relnamespace <> h.oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = p.relnamespace
 CROSS JOIN LATERAL pg_catalog.pg_identify_object('pg_class'::regclass, p.oid, 0) AS o
+UNION ALL -- CASCADE takes an extension with any member of it
+SELECT DISTINCT h.name, 'extension', x.extname::text, NULL, quote_ident(x.extname), 'extension ' || x.extname,
+       '', 'pg_extension'::regclass, x.oid, 1
+FROM reached AS r
+JOIN home AS h ON h.oid = r.home
+JOIN pg_catalog.pg_depend AS m ON m.classid = r.classid AND m.objid = r.objid AND m.deptype = 'e'
+JOIN pg_catalog.pg_extension AS x ON x.oid = m.refobjid
+WHERE r.inside AND NOT EXISTS (
+    SELECT FROM outside AS o WHERE o.home = r.home AND o.classid = 'pg_extension'::regclass AND o.objid = x.oid
+)
 ORDER BY level DESC, described

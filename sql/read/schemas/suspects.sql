@@ -2,7 +2,8 @@
 -- of the others anything does. A tenth of the cost of read/schemas/dependents, which is asked about these alone. Locks: none.
 -- From PostgreSQL 13.
 --
--- All that CASCADE could reach is followed through pg_depend; a schema is suspected unless each of it is known to be in it.
+-- All that rests on a schema is followed through pg_depend; it is suspected unless each of it is known to be in it, and is no
+-- member of an extension: CASCADE takes the whole extension with one.
 -- Scalar subqueries, because PostgreSQL would read whole catalogs to hash what EXISTS asks.
 WITH RECURSIVE reached (home, classid, objid) AS (
     SELECT oid, 'pg_namespace'::regclass::oid, oid FROM pg_catalog.pg_namespace WHERE nspname = ANY (%(schemas)s)
@@ -36,4 +37,4 @@ WHERE NOT coalesce(
              FROM pg_catalog.pg_trigger AS x JOIN pg_catalog.pg_class AS c ON c.oid = x.tgrelid WHERE x.oid = r.objid)
     END,
     false
-)
+) OR (SELECT count(*) > 0 FROM pg_catalog.pg_depend AS m WHERE m.classid = r.classid AND m.objid = r.objid AND m.deptype = 'e')
