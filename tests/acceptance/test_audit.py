@@ -97,6 +97,7 @@ def test_what_has_changed_is_told_first(newcomer: Engineer) -> None:
     assert any("sandbox_0b813439" in each["summary"] for each in later["changes"]["new"])
 
 
+@pytest.mark.soak
 def test_a_source_that_is_down_is_unknown_and_what_it_hides_is_not_gone(newcomer: Engineer) -> None:
     before = audited(newcomer, "--only", "rb-sb-003,rb-sb-006")
     blind = newcomer.but(REDIS_URL="redis://127.0.0.1:1/0")

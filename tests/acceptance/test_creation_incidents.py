@@ -157,7 +157,13 @@ INCIDENTS: Sequence[tuple[str, str, list[str], str]] = (
 )
 
 
-@pytest.mark.parametrize(("incident", "cause", "made", "met"), INCIDENTS, ids=[each[0] for each in INCIDENTS])
+@pytest.mark.parametrize(
+    ("incident", "cause", "made", "met"),
+    [
+        pytest.param(*each, id=each[0], marks=pytest.mark.soak if each[0] == "disk-full" else ())
+        for each in INCIDENTS
+    ],
+)
 def test_the_cause_is_named_alone_and_mended(
     desk: Desk, incident: str, cause: str, made: list[str], met: str
 ) -> None:

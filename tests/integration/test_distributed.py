@@ -140,6 +140,7 @@ def actions(number: int, **before: Any) -> list[Action]:
     return [action(each, **before) for each in range(number)]
 
 
+@pytest.mark.soak
 def test_a_killed_workers_actions_are_done_by_another_and_none_twice(place: Place) -> None:
     run = place.begin(actions(120, seconds=0.03), patience=1)
     with place.process("one", "work", "60") as killed, place.process("two", "work", "60") as other:

@@ -54,6 +54,7 @@ def test_two_starts_at_once_give_one_lab_that_a_third_re_uses(
     assert (first.home / "state.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.soak
 def test_kill_9_leaves_no_server_and_a_stale_state_is_replaced(tmp_path: Path) -> None:
     first = control.start(tmp_path, watch_parent=True)
     before = server_pids(tmp_path)
