@@ -33,6 +33,7 @@ STUCK_AFTER = timedelta(hours=1)
 
 # What this job began and could not finish is tried again by the next one, unless another may still be at it.
 _RETRY_AFTER = timedelta(minutes=5)
+_SESSIONS = 2  # that are kept from one sandbox to the next: a drop needs a second one
 _BATCH = 100  # sandboxes taken before their keys are deleted, in one pass over the keyspace for all of them
 
 
@@ -95,9 +96,10 @@ class Job:
         seen = self._look(survey, spared, kept)
         self._log.info("Sandboxes due for cleanup", extra=fields(count=len(seen.due)))
         try:
-            for start in range(0, len(seen.due), _BATCH):
-                self._clean(seen.due[start : start + _BATCH])
-            self._finish(seen)
+            with self._database.keeping(_SESSIONS):
+                for start in range(0, len(seen.due), _BATCH):
+                    self._clean(seen.due[start : start + _BATCH])
+                self._finish(seen)
         except Halted as error:
             self._log.warning("Cleanup is halted", extra=fields(error=error))
             raise

@@ -22,6 +22,8 @@ from sandbox.ports import SqlTransaction
 
 __all__ = ["Runner", "at_pace", "new_run"]
 
+_BESIDE = 3  # sessions beside the workers': two that drop have a second one, and the throttle has its own
+
 _MIRRORED = 1.0  # seconds that an emergency's records may take to PostgreSQL, which may be the patient
 
 
@@ -142,7 +144,7 @@ def at_pace(gate: Gate, runbook: Runbook, *, check: Callable[[], None]) -> Itera
     read, write = gate.read.sql, gate.write.sql
     with (
         read.keeping(pace.workers),
-        write.keeping(pace.workers + 1),
+        write.keeping(pace.workers + _BESIDE),
         Throttle(write, tell=gate.tell, check=check) as throttle,
     ):
         yield replace(gate, pause=throttle.pause, alone=throttle.alone)
