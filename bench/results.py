@@ -102,7 +102,10 @@ def _asked(claim: Claim) -> str:
 def _verdict(claim: Claim) -> str:
     if claim.holds:
         return "reached"
-    return f"**missed**, by {abs(claim.median / claim.bound - 1):.0%}" if claim.bound else "**missed**"
+    if not claim.bound:
+        return "**missed**"
+    times = claim.bound / claim.median if claim.at_least else claim.median / claim.bound
+    return f"**missed**, {times:.1f} times off" if times >= 2 else f"**missed**, by {times - 1:.0%}"
 
 
 def _spread(values: Sequence[float], unit: str) -> str:
