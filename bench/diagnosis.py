@@ -63,7 +63,7 @@ def _run(size: Size) -> Result:
                 name: partial(_run_program, [sys.executable, "-m", "bench.probe", name], env)
                 for name in PROBES
             }
-            ways = {name: partial(timed, call, time.perf_counter) for name, call in calls.items()}
+            ways = {name: partial(timed, call) for name, call in calls.items()}
             took = in_turns(ways, size.rounds)
         finally:
             control.reset(home)

@@ -41,13 +41,13 @@ def _bare(ground: Ground) -> Trial:
     drop = partial(
         subprocess.run, words, input=script, text=True, check=True, env={"PATH": os.environ["PATH"]}
     )
-    return Trial(seconds=timed(drop, time.perf_counter), passes=0)
+    return Trial(seconds=timed(drop), passes=0)
 
 
 def _ours(ground: Ground) -> Trial:
     ground.fresh()
     environment, plan = ground.plan()
-    return ground.measured(time.perf_counter, partial(ground.applied, environment, plan))
+    return ground.measured(partial(ground.applied, environment, plan))
 
 
 def _job(ground: Ground) -> Trial:
@@ -58,7 +58,7 @@ def _job(ground: Ground) -> Trial:
         clock=lambda: datetime.now(UTC),
         log=logger("CleanupProvider", level="error", stream=io.StringIO()),
     )
-    return ground.measured(time.perf_counter, job.run)
+    return ground.measured(job.run)
 
 
 def _as_deployed(ground: Ground) -> Trial:

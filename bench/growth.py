@@ -76,7 +76,7 @@ class _Measured:
         """Measure once more."""
         environment, plan = ground.plan()
         for name, look in _LOOKS.items():
-            self.seconds.setdefault(name, []).append(timed(partial(look, environment), time.perf_counter))
+            self.seconds.setdefault(name, []).append(timed(partial(look, environment)))
             self.memory.setdefault(name, []).append(peak(look, environment))
         began = time.perf_counter()
         outcome = ground.applied(environment, plan)

@@ -1,7 +1,6 @@
 """Taking orphans' keys away: deleted as the clean-up does, and parked as the quarantine does, with its guards."""
 
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -79,9 +78,8 @@ def _ways(
         _PARKED: partial(_park, at, families, database, lease),
         _CLI: partial(_unlink, at),
     }
-    seconds = partial(timed, clock=time.perf_counter)
     fresh = partial(_afresh, at, keys, families)
-    return {name: partial(fresh, seconds, way) for name, way in ways.items()} | {
+    return {name: partial(fresh, timed, way) for name, way in ways.items()} | {
         f"PING p99 while {name}": partial(fresh, partial(ping_beside, at.port), way)
         for name, way in ways.items()
         if name != _CLI

@@ -1,7 +1,6 @@
 """What RB-SB-003 does in Redis to find orphans: every family counted in one pass, and placed among the sandboxes."""
 
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -58,8 +57,8 @@ def _ways(at: Keyspace, families: int) -> Mapping[str, Callable[[], float]]:
     ours = partial(_scan, at.url, families)
     raw = partial(bare_scan, at.port, b"sandbox:*", _STEP)
     return {
-        _OURS: partial(timed, ours, time.perf_counter),
-        _RAW: partial(timed, raw, time.perf_counter),
+        _OURS: partial(timed, ours),
+        _RAW: partial(timed, raw),
         _PING_OURS: partial(ping_beside, at.port, ours),
         _PING_RAW: partial(ping_beside, at.port, raw),
         _PING_ALONE: partial(ping_alone, at.port),
@@ -75,7 +74,7 @@ def _run(size: Size) -> Result:
             measured.append(in_turns(_ways(at, families), size.rounds))
             peaks.append(peak(_scan, at.url, families))
             if count == keys:
-                cli = timed(partial(_scan_with_cli, at), time.perf_counter)
+                cli = timed(partial(_scan_with_cli, at))
         versions = {"Redis": version(at)}
     return Result(
         figures=[

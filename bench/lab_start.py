@@ -1,7 +1,6 @@
 """How long the lab's four servers take: from nothing, after a stop, and when they are up already."""
 
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ _FIRST_SECONDS, _REPEAT_SECONDS = 3.0, 1.0
 
 
 def _start(home: Path) -> float:
-    return timed(partial(control.start, home, watch_parent=True), time.perf_counter)
+    return timed(partial(control.start, home, watch_parent=True))
 
 
 def _first(home: Path) -> float:

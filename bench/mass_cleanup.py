@@ -1,7 +1,6 @@
 """The mass clean-up by its four workers, beside the same by one; and how much of PostgreSQL's table of locks it takes."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,9 +62,7 @@ def _clean(ground: Ground, workers: int, seen: list[_Locks]) -> float:
     ground.fresh()
     environment, plan = ground.plan()
     with _watching(ground) as most:
-        trial = ground.measured(
-            time.perf_counter, partial(ground.applied, environment, plan, workers=workers)
-        )
+        trial = ground.measured(partial(ground.applied, environment, plan, workers=workers))
     seen.append(most)
     return trial.seconds
 

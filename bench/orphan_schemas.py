@@ -1,7 +1,6 @@
 """Finding orphaned schemas among very many, beside the query of the catalog that it needs at least."""
 
 import threading
-import time
 from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
@@ -100,9 +99,7 @@ def _run(size: Size) -> Result:
             _CENSUS: partial(_ask, at.url, load("read/schemas/census"), count),
             _JOIN: partial(_ask, at.url, _NAMES, count // 10),
         }
-        took = in_turns(
-            {name: partial(timed, call, time.perf_counter) for name, call in calls.items()}, size.rounds
-        )
+        took = in_turns({name: partial(timed, call) for name, call in calls.items()}, size.rounds)
         with psycopg.connect(at.url) as connection:
             version = str(connection.info.parameter_status("server_version")).split()[0]
     return Result(

@@ -131,10 +131,10 @@ class Ground:
         runner = Runner(environment, journal, timeout=10, progress=lambda *_: None, tell=lambda _: None)
         return runner.run(plan, new_run(plan), runbook)
 
-    def measured(self, clock: Callable[[], float], clean: Callable[[], object]) -> Trial:
+    def measured(self, clean: Callable[[], object]) -> Trial:
         """Do it, and see that nothing of a sandbox is left, and everything else."""
         before = self._scans()
-        seconds = timed(clean, clock)
+        seconds = timed(clean)
         scans = self._scans() - before
         with psycopg.connect(self.url) as sql, redis.Redis.from_url(self.at.redis_url) as client:
             [left] = sql.execute(

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -56,7 +55,7 @@ def _start(words: Sequence[str], folder: Path) -> str:
 
 def _milliseconds(words: Sequence[str], folder: Path) -> float:
     """Return what one start takes: the least of a few, as others use this machine as well."""
-    return min(timed(partial(_start, words, folder), time.perf_counter) * 1000 for _ in range(_STARTS))
+    return min(timed(partial(_start, words, folder)) * 1000 for _ in range(_STARTS))
 
 
 def _heavy(words: Sequence[str]) -> list[str]:

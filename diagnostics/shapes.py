@@ -15,10 +15,8 @@ T = TypeVar("T")
 PORTS = r"(?:5432|6432|6379|4222)(?![\w-])"
 """The servers' own ports: numbers that tell one error from another."""
 
-_MOST, _ALIKE = (
-    500,
-    8,
-)  # shapes that are known, in all and of one length: a line of none is held against these
+# Shapes that are known, in all and of one length: a line of none is held against these.
+_MOST, _ALIKE = 500, 8
 _LONGEST = 2000  # characters of a line that has one
 _ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 # Numbers that are words of a message, or values in JSON: not its level, a port or a code, which tell one error from another.

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from sandbox.errors import Unreachable
 from sandbox.text import brief
 
-__all__ = ["ahead", "beside", "within"]
+__all__ = ["ahead", "beside", "no_answer", "within"]
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
     running = _Running(call, f"within {what}")
     running.thread.join(seconds)
     if running.thread.is_alive():
-        raise _no_answer(seconds, what)
+        raise no_answer(seconds, what)
     return running.result()
 
 
@@ -58,7 +58,7 @@ def ahead(seconds: float, items: Iterable[T], what: str) -> Generator[T, None, N
             try:
                 item, error = made.get(timeout=seconds)
             except Empty:
-                raise _no_answer(seconds, what) from None
+                raise no_answer(seconds, what) from None
             if error:
                 raise error
             if not item:
@@ -70,7 +70,8 @@ def ahead(seconds: float, items: Iterable[T], what: str) -> Generator[T, None, N
             made.get_nowait()
 
 
-def _no_answer(seconds: float, what: str) -> Unreachable:
+def no_answer(seconds: float, what: str) -> Unreachable:
+    """Return the error for what did not answer within so many seconds."""
     return Unreachable(f"{what} gave no answer within {brief(seconds)} s")
 
 

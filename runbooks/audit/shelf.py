@@ -18,7 +18,8 @@ KEPT = 10
 LAST, NONE = "last", "none"
 """What an audit is compared with: the last one of the same, or nothing."""
 
-_PATTERN = "audit-*.json"  # their names are in the order of time
+_PATTERN = "audit-*.json"  # their names are in the order of time, but for those of one second
+_SECOND = len("audit-20261126-180500")
 
 
 class Shelf:
@@ -43,7 +44,8 @@ class Shelf:
         """Write an audit's files, let go of all but the newest, and return its page's path. Raises OSError."""
         page = files.write(document, self._folder)
         # One from the future is older than this one: the clock was set back.
-        kept = sorted(self._folder.glob(_PATTERN), key=lambda path: (path.stem <= page.stem, path.stem))
+        made = _second(page.stem)
+        kept = sorted(self._folder.glob(_PATTERN), key=lambda path: (_second(path.stem) <= made, path.stem))
         for old in kept[:-KEPT]:
             for suffix in (".html", ".md", ".json"):
                 old.with_suffix(suffix).unlink(missing_ok=True)
@@ -51,7 +53,7 @@ class Shelf:
 
     def _before(self, now: str) -> Iterator[Mapping[str, Any]]:
         for path in sorted(self._folder.glob(_PATTERN), reverse=True):
-            if path.stem < now:
+            if path.stem != now and _second(path.stem) <= _second(now):
                 try:
                     yield self._read(path)
                 except ArrakisError as error:
@@ -73,3 +75,8 @@ class Shelf:
 
 def _covers(document: Mapping[str, Any], sections: Collection[str]) -> bool:
     return set(sections) <= {each["name"] for each in document["procedures"]}
+
+
+def _second(name: str) -> str:
+    """Return the part of an audit's name that says when it was made: what follows tells those of one second apart."""
+    return name[:_SECOND]

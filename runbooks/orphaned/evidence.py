@@ -16,7 +16,7 @@ from sandbox.facts import gather as gather_facts
 from sandbox.keyspace import FamilyUse, Survey
 from sandbox.model import Schema
 from sandbox.naming import token_of_schema
-from sandbox.orphans import Placement, Roster, Standing
+from sandbox.orphans import Placement, Roster, Standing, find_orphans
 from sandbox.ports import Subscription
 from sandbox.usage import RECENT
 
@@ -105,10 +105,8 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, br
     def database() -> Database:
         with readers.sql.snapshot() as snapshot:
             roster, seen = registry.roster(snapshot), schemas.census(snapshot)
-            placed = [
-                (schema.name, roster.place_schema(schema.name)) for schema in seen if _ours(schema.name)
-            ]
-            sizes = schemas.sizes(snapshot, [name for name, _ in orphaned(placed)])
+            orphans = find_orphans(roster, [schema.name for schema in seen if _ours(schema.name)], ())
+            sizes = schemas.sizes(snapshot, [orphan.placement.name for orphan in orphans])
             return Database(
                 roster=roster,
                 schemas=tuple(replace(schema, bytes=sizes.get(schema.name)) for schema in seen),

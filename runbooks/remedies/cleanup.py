@@ -86,10 +86,8 @@ class CleanUp:
         gate, planned = self._gate, {_id(action): action for action in actions}
 
         def insist(transaction: SqlTransaction, rows: Sequence[Sandbox]) -> None:
-            dead = not all(row.live for row in rows)
-            marked = (
-                stops.marked(gate.read.sql) if dead else ()
-            )  # with their rows held, nobody marks them now
+            # With their rows held, nobody marks them now.
+            marked = () if all(row.live for row in rows) else stops.marked(gate.read.sql)
             seen = _Seen.of(transaction, [row.id for row in rows])
             for row in rows:
                 if not row.live and row.id in marked:

@@ -25,9 +25,8 @@ __all__ = ["Moment", "Postgres"]
 
 _GLANCE = 0.25  # seconds between two looks at a statement that runs alone
 
-logging.getLogger("psycopg").addHandler(
-    logging.NullHandler()
-)  # what it has to say of a Ctrl-C is for no operator
+# What the driver has to say of a Ctrl-C is for no operator.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class Postgres:

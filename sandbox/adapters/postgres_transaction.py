@@ -13,9 +13,8 @@ from psycopg.rows import class_row
 from psycopg.types.datetime import TimestamptzLoader
 
 from sandbox.adapters.postgres_errors import translated
-from sandbox.deadline import within
+from sandbox.deadline import no_answer, within
 from sandbox.errors import Unreachable
-from sandbox.text import brief
 from sql import load
 
 __all__ = ["READING", "Instant", "Session", "Transaction", "bounded"]
@@ -156,9 +155,7 @@ class Transaction:
             return call()
         except _Overdue:
             self.answers = False
-            raise Unreachable(
-                f"PostgreSQL at {self._host} gave no answer within {brief(seconds)} s"
-            ) from None
+            raise no_answer(seconds, f"PostgreSQL at {self._host}") from None
         except psycopg.Error as error:
             ours = translated(error, self._host)
             if isinstance(ours, Unreachable):

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox import lifecycle, removal
-from sandbox.adapters import postgres, postgres_transaction
+from sandbox.adapters import postgres
 from sandbox.adapters.postgres import Postgres
+from sandbox.adapters.postgres_transaction import Transaction, bounded
 from sandbox.adapters.redis import Redis
 from tests.integration.world import request_for
 
@@ -36,9 +37,9 @@ def _dying_before(step: int) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 def _work(operation: str, name: str, step: int) -> None:
     dying = _dying_before(step)
-    bounded = dying(postgres_transaction.bounded)  # every call to PostgreSQL goes through it
-    for module in (postgres, postgres_transaction):
-        vars(module)["bounded"] = bounded
+    # Every call to PostgreSQL is a connection made, or goes through a transaction's own bound.
+    vars(postgres)["bounded"] = dying(bounded)
+    Transaction._bounded = dying(Transaction._bounded)  # type: ignore[method-assign]
     database = Postgres(os.environ["DATABASE_URL"], tag="dying")
     keys = Redis(os.environ["REDIS_URL"])
     for method in ("unlink", "scan"):
