@@ -21,7 +21,6 @@ T = TypeVar("T")
 
 _STREAMED = frozenset({"get_object"})  # what is read from its answer is gone
 _AT_ONCE = 2  # connections beside the one that holds the moment: there may be few left
-_TURN = 5.0  # seconds that a turn is waited for
 
 
 class Once(Asking):
@@ -31,6 +30,10 @@ class Once(Asking):
         """Begin with none."""
         self._one = threading.Lock()
         self._answers: dict[Hashable, Future[Any]] = {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether somebody has asked by this key, answered or not."""
+        return key in self._answers
 
     def __call__(self, key: Hashable, read: Callable[[], T]) -> T:
         """Return what `read()` returned for the first who asked by this key, or raise what it raised."""
@@ -96,8 +99,7 @@ class _Sql:
         with ExitStack() as stack:
 
             def begin() -> SqlSnapshot:
-                if self._turns.acquire(timeout=_TURN):  # who waits in vain goes on: there may be a circle
-                    stack.callback(self._turns.release)
+                stack.enter_context(self._turns)
                 return stack.enter_context(reader.snapshot())
 
             yield _Snapshot(begin, self._once)
@@ -111,7 +113,11 @@ class _Sql:
 
 
 class _Snapshot:
-    """What is asked through it was perhaps asked already; a transaction is opened for what was not. Satisfies SqlSnapshot."""
+    """What is asked through it was perhaps asked already; a transaction is opened for what was not. Satisfies SqlSnapshot.
+
+    It has its turn before it is the one that asks: who has a turn may wait for an answer, so whoever is to give it must not
+    wait for a turn.
+    """
 
     def __init__(self, begin: Callable[[], SqlSnapshot], once: Once) -> None:
         self._begin, self._once = begin, once
@@ -119,6 +125,8 @@ class _Snapshot:
 
     def rows(self, statement: str, row: type[T], /, **params: object) -> list[T]:
         key = (statement, row, _frozen(params))
+        if key not in self._once:
+            self._inner()
         return list(self._once(key, lambda: self._inner().rows(statement, row, **params)))
 
     def newest(self, columns: Mapping[str, Sequence[tuple[str, str]]], /) -> Mapping[str, Any]:

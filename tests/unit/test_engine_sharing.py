@@ -141,41 +141,68 @@ def test_who_wants_a_moment_gets_the_one_that_is_held(database: Database) -> Non
             assert connections == 3
 
 
-def test_so_many_are_open_at_once_and_whoever_waits_in_vain_goes_on(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited, turns = list[float](), list[Any]()
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what is set as soon as somebody waits for a turn."""
+    somebody, real = threading.Event(), threading.BoundedSemaphore
 
-    class Turns:
-        """Places, of which there are never more than there were."""
-
-        def __init__(self, places: int) -> None:
-            self.places = self.free = places
-            turns.append(self)
-
-        def acquire(self, *, timeout: float) -> bool:
-            if not self.free:
-                waited.append(timeout)
-                return False
-            self.free -= 1
+    class Turns(real):  # type: ignore[valid-type,misc]
+        def __enter__(self) -> bool:
+            if not self.acquire(blocking=False):
+                somebody.set()
+                self.acquire()
             return True
 
-        def release(self) -> None:
-            self.free += 1
-            assert self.free <= self.places
-
     monkeypatch.setattr(threading, "BoundedSemaphore", Turns)
+    return somebody
+
+
+def test_two_are_open_at_once_and_who_comes_third_has_the_turn_of_who_leaves(
+    database: Database, queue: threading.Event
+) -> None:
+    answers = list[list[str]]()
+
+    def ask(readers: Readers) -> None:
+        with readers.sql.snapshot() as snapshot:
+            answers.append(snapshot.rows("s", str, n=3))
+
     with shared(database) as readers, ExitStack() as stack:
-        for number in range(3):
+        for number in range(2):
             snapshot = stack.enter_context(readers.sql.snapshot())
             snapshot.rows("s", str, n=number)
             snapshot.rows("s", str, n=number + 10)
-        assert (database.open, waited) == (3, [5.0])
+        third = threading.Thread(target=ask, args=(readers,))
+        third.start()
+        assert queue.wait(10)
+        assert (database.open, answers) == (2, [])
         stack.close()
-        assert [each.free for each in turns] == [2]
-        with readers.sql.snapshot() as snapshot:
-            snapshot.rows("s", str, n=99)
-    assert waited == [5.0]
+        third.join(10)
+    assert (database.open, answers) == (0, [["answer 5"]])
+
+
+def test_whoever_has_a_turn_never_waits_for_one_who_has_none(
+    database: Database, queue: threading.Event
+) -> None:
+    """A circle otherwise: who waits for the turn waits for who has it, who waits for the answer that the first is to give."""
+    with shared(database) as readers, ExitStack() as stack:
+        first, second = (stack.enter_context(readers.sql.snapshot()) for _ in range(2))
+        first.rows("a", str)
+        second.rows("b", str)
+
+        def ask() -> None:
+            with readers.sql.snapshot() as snapshot:
+                snapshot.rows("wanted by all", str)
+
+        third = threading.Thread(target=ask, daemon=True)
+        third.start()
+        assert queue.wait(10)
+        answer = threading.Thread(target=first.rows, args=("wanted by all", str), daemon=True)
+        answer.start()
+        answer.join(10)
+        assert not answer.is_alive()
+        stack.close()
+        third.join(10)
+    assert [asked[0] for asked in database.asked] == ["a", "b", "wanted by all"]
 
 
 def test_whatever_becomes_of_the_moment_what_was_read_is_read(database: Database) -> None:
