@@ -10,7 +10,7 @@ May change it takes sandboxes that are over away for good: routes, keys, schemas
            sandbox owns, goes into quarantine. Never what is live, in use, or cannot be told; nothing while Redis does not
            say what keys there are.
 How        by several workers, each with many targets at a time: one look at each server for all of them, one pass over Redis. It slows
-           down, and waits, while production feels it. Ctrl-C finishes what is in hand; `invoke resume --run ID` goes on.
+           down, and waits, while production feels it. Ctrl-C finishes the step that each has in hand; `invoke resume --run ID` goes on.
 Undo       `invoke undo --run ID` gives back what went into quarantine. What was taken away is gone.
 """
 
@@ -36,14 +36,14 @@ from sandbox.facts import Known, Unknown
 from sandbox.text import lasting, size
 from sandbox.usage import RECENT
 
-__all__ = ["RUNBOOK", "diagnose", "propose"]
+__all__ = ["RUNBOOK", "diagnose", "outlook", "propose"]
 
 WORKERS = 4
-LOT = 10  # targets that a worker takes at a time, and finishes when it is interrupted
-AMPLE = 25  # instead, where nobody else is at work
+LOT = 10  # targets that a worker takes at a time
+AMPLE = 125  # instead, where nobody else is at work
 FAILURES = 20  # that do not stop the rest
 
-_A_SECOND = 0.9  # targets, beside production, at the full share of time that the throttle gives
+_A_SECOND = 1.5  # targets, beside production, at the full share of time that the throttle gives
 _SCANNED_A_SECOND = 1_000_000.0  # keys that a pass over Redis goes through
 _PASSES = {"clean up sandbox": 1, "quarantine schema": 1, "quarantine keys": 4}  # for each lot
 _SEE = 'psql "$DATABASE_URL" -c "SELECT status, count(*) FROM public.sandboxes GROUP BY status"'
@@ -57,6 +57,11 @@ def diagnose(evidence: Evidence) -> list[Finding]:
         facts |= dict(sources(evidence.orphans.value))
     findings = [unknown(name, fact) for name, fact in facts.items() if isinstance(fact, Unknown)]
     return findings + [_group(evidence, group, found) for group in GROUPS]
+
+
+def outlook(evidence: Evidence) -> list[Finding]:
+    """Say what there is after a run, and what is not to be taken away just now: what it left half done, too. Pure."""
+    return diagnose(evidence) + candidates(evidence)[1]
 
 
 def propose(evidence: Evidence, *, choice: Choice | None = None) -> tuple[list[Action], list[Finding]]:
@@ -112,7 +117,7 @@ RUNBOOK = Runbook(
     propose=propose,
     existing=existing,
     remedies=remedies,
-    outlook=diagnose,
+    outlook=outlook,
     pace=Pace(workers=WORKERS, lot=LOT, ample=AMPLE, failures=FAILURES, throttled=True),
     page=Page(
         text=__doc__,
@@ -148,7 +153,7 @@ RUNBOOK = Runbook(
             Threshold(
                 name="a lot",
                 value=f"{LOT} targets, {AMPLE} where nobody else is at work",
-                meaning="what a worker takes at a time, and finishes",
+                meaning="what a worker takes at a time, with one look and one pass over Redis for all of it",
             ),
             Threshold(name="failures", value=str(FAILURES), meaning="when more targets have failed it stops"),
             Threshold(

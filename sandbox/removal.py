@@ -47,14 +47,14 @@ class Terms:
     """How sandboxes are taken away: by whom, and at what time, UTC.
 
     `fence` goes first into every transaction that changes something, and again where it waited for others' locks; `pause` is called
-    before each step. Both may raise Halted.
-    `tell` is called after each step.
+    before each step, and `failed` with each error at once. All three may raise Halted. `tell` is called after each step.
     """
 
     actor: str
     now: datetime
     fence: Fence = lambda _: None
     pause: Callable[[], None] = lambda: None
+    failed: Callable[[ArrakisError], None] = lambda _: None
     tell: Tell = lambda *_: None
 
 
@@ -107,9 +107,15 @@ def clean_up(
 
 
 def severally(
-    database: SqlReader, items: Iterable[T], step: Callable[[T], R | ArrakisError]
+    database: SqlReader,
+    items: Iterable[T],
+    step: Callable[[T], R | ArrakisError],
+    failed: Callable[[ArrakisError], None],
 ) -> list[R | ArrakisError]:
-    """Return what the step returned or raised for each. After a halt, or a dead database, it is not tried for the rest."""
+    """Return what the step returned or raised for each. After a halt, or a dead database, it is not tried for the rest.
+
+    `failed` is called with what was raised, and may raise Halted.
+    """
     results: list[R | ArrakisError] = []
     ended: ArrakisError | None = None
     for item in items:
@@ -120,8 +126,17 @@ def severally(
             results.append(step(item))
         except ArrakisError as error:
             results.append(error)
-            ended = error if isinstance(error, Halted) or _is_lost(database, error) else None
+            ended = error if isinstance(error, Halted) or _is_lost(database, error) else _halt(failed, error)
     return results
+
+
+def _halt(failed: Callable[[ArrakisError], None], error: ArrakisError) -> Halted | None:
+    """Tell of an error; return what that ends everything with, if it does."""
+    try:
+        failed(error)
+    except Halted as halted:
+        return halted
+    return None
 
 
 def _is_lost(database: SqlReader, error: ArrakisError) -> bool:
@@ -142,18 +157,21 @@ def _take_away(
     hold: Callable[[SqlTransaction, Sequence[T]], list[Sandbox]],
     terms: Terms,
 ) -> list[Destroyed | ArrakisError]:
-    taken = _take_all(database, items, lambda some: _take(database, some, hold, terms))
+    taken = _take_all(database, items, lambda some: _take(database, some, hold, terms), terms.failed)
     going = [each.condemned for each in taken if isinstance(each, _Taken)]
     gone = _clear(database, keys, going, terms) if going else {}
 
     def finish(each: _Taken | ArrakisError) -> Destroyed | ArrakisError:
         return each if isinstance(each, ArrakisError) else _finish(database, each, gone, terms)
 
-    return severally(database, taken, finish)
+    return severally(database, taken, finish, terms.failed)
 
 
 def _take_all(
-    database: SqlReader, items: Sequence[T], take: Callable[[Sequence[T]], list[_Taken]]
+    database: SqlReader,
+    items: Sequence[T],
+    take: Callable[[Sequence[T]], list[_Taken]],
+    failed: Callable[[ArrakisError], None],
 ) -> list[_Taken | ArrakisError]:
     """Take some at a time; where that cannot be, each of them alone, to learn which of them it is."""
 
@@ -163,11 +181,11 @@ def _take_all(
         except ArrakisError as error:
             if len(some) == 1 or isinstance(error, Halted) or _is_lost(database, error):
                 raise
-        return severally(database, some, lambda item: take([item])[0])
+        return severally(database, some, lambda item: take([item])[0], failed)
 
     lots = [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
     results: list[_Taken | ArrakisError] = []
-    for lot, result in zip(lots, severally(database, lots, together), strict=True):
+    for lot, result in zip(lots, severally(database, lots, together, failed), strict=True):
         results += [result] * len(lot) if isinstance(result, ArrakisError) else result
     return results
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 
+from runbooks.engine.budget import Budget
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.model import Action, Finding, Pace, Phase, Plan, Remedy, Reversibility
@@ -49,7 +50,7 @@ class Outcome:
         settled = sum(result.settled for result in self.results)
         if settled == len(self.results):
             return Exit.PARTLY if self.left else Exit.HEALTHY
-        failed = any(result.phase is Phase.FAILED for result in self.results)
+        failed = any(result.phase in (Phase.FAILED, Phase.STARTED) for result in self.results)
         if settled:
             return Exit.PARTLY
         return Exit.ERROR if failed else Exit.REFUSED
@@ -69,18 +70,19 @@ def execute(
     past: Sequence[JournalEntry] = (),
     progress: Progress = lambda *_: None,
     pace: Pace | None = None,
+    budget: Budget | None = None,
     interrupted: Callable[[], None] = lambda: None,
     alone: Callable[[], bool] = lambda: False,
     left: Sequence[Finding] = (),
 ) -> Outcome:
-    """Work through the actions in order, at the runbook's pace; stop where more failed than it allows.
+    """Work through the actions in order, at the runbook's pace; stop where more failed than its budget allows.
 
     `past` holds an interrupted run's records, `left` is told in the outcome. `check` is called before each lot and raises when we may not go on. Where
-    several work at once, Ctrl-C lets each finish what it has in hand, and `interrupted` is called. `alone` says whether nobody else
-    is at work, so that lots may be ample once one has ended well.
+    several work at once, Ctrl-C halts the budget: each finishes the step that it has in hand, and `interrupted` is called. `alone` says whether nobody else
+    is at work, so that lots may be ample.
     """
     pace = pace or Pace()
-    work = Work(run, journal=journal, remedies=remedies, check=check, past=past, pace=pace)
+    work = Work(run, journal=journal, remedies=remedies, check=check, past=past, pace=pace, budget=budget)
     ended_before = {entry.action: entry for entry in past if entry.action and entry.phase in _ENDED}
     results = {
         action.id: remembered(action, ended_before[action.id])
@@ -96,9 +98,9 @@ def execute(
 
     waiting = [action for action in plan.actions if action.id not in ended_before]
     most = min(pace.ample, ceil(len(waiting) / pace.workers))
-    lots = _Lots(work.lots(waiting), lambda: most if work.proven and alone() else 0)
+    lots = _Lots(work.lots(waiting), lambda: most if alone() else 0)
     _go_through(lots, work, tell, workers=pace.workers, interrupted=interrupted)
-    unreached = f"not reached: {work.halted}" if work.halted else "not reached"
+    unreached = f"not reached: {work.budget.halted}" if work.budget.halted else "not reached"
     outcome = Outcome(
         run=run,
         plan=plan,
@@ -145,7 +147,7 @@ def _go_through(
     telling = threading.Lock()
 
     def go() -> None:
-        while not work.halted:
+        while not work.budget.halted:
             lot = lots.take()
             if not lot:
                 return
@@ -163,7 +165,7 @@ def _go_through(
     try:
         wait_for(crew)
     except KeyboardInterrupt:
-        work.halted = work.halted or "interrupted"
+        work.budget.halt("interrupted")
         interrupted()
         wait_for(crew)
 

@@ -22,8 +22,9 @@ class Gate:
     """What a remedy works with: the systems, the lease's fence, and who is told what happens on the way.
 
     `fence` goes first into every changing transaction: it raises where the lease is lost, or the stop flag is raised. `pause` is
-    called between small steps of long work: it waits while production feels us, and raises as the fence does. `alone` says
-    whether nobody else is at work.
+    called between small steps of long work: it waits while production feels us, and raises as the fence does, and where the run
+    is to end. `failed` is told of each target of a lot that failed, at once, and raises Halted where that is one too many. `alone`
+    says whether nobody else is at work.
     """
 
     read: Readers
@@ -31,6 +32,7 @@ class Gate:
     fence: Callable[[SqlTransaction], None]
     tell: Callable[[str], None]
     pause: Callable[[], None] = lambda: None
+    failed: Callable[[Exception], None] = lambda _: None
     alone: Callable[[], bool] = lambda: False
 
     def orphan(self, token: str) -> AbstractContextManager[object]:

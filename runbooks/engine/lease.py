@@ -115,18 +115,21 @@ class Lease:
 
     def fence(self, transaction: SqlTransaction) -> None:
         """Raise LeaseHeld unless the lease is ours, and keep it so until this transaction ends; Stopped in an emergency."""
-        held = transaction.rows("write/runs/hold_lease", _Held, token=self.token, holder=self._holder)
+        self._insist(transaction, "write/runs/hold_lease")
+
+    def check(self) -> None:
+        """Raise LeaseHeld unless the lease is ours now, Stopped in an emergency. It writes nothing: it is asked often."""
+        with self._database.snapshot() as snapshot:
+            self._insist(snapshot, "read/runs/held")
+
+    def _insist(self, snapshot: SqlSnapshot, statement: str) -> None:
+        held = snapshot.rows(statement, _Held, token=self.token, holder=self._holder)
         if not held:
             raise LeaseHeld(
                 "the lease is not ours any more: another operator took over", hint="see `history`"
             )
         if held[0].stopped_by:
             raise stopped(held[0].stopped_by)
-
-    def check(self) -> None:
-        """Raise LeaseHeld unless the lease is ours now, Stopped in an emergency."""
-        with self._database.transaction() as transaction:
-            self.fence(transaction)
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT):

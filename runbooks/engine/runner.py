@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from runbooks.engine.apply import Outcome, Progress, execute, started
+from runbooks.engine.budget import Budget
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, Refused
 from runbooks.engine.gate import Gate
@@ -119,15 +120,23 @@ class Runner:
         past: Sequence[JournalEntry],
     ) -> Outcome:
         in_order = replace(runbook.pace, workers=1)  # an undo: the last first
+        budget = Budget(runbook.pace.failures)
+
+        def pause() -> None:
+            budget.insist()
+            gate.pause()
+            budget.insist()
+
         return execute(
             plan,
             run,
             journal=self._journal,
-            remedies=runbook.remedies(gate),
+            remedies=runbook.remedies(replace(gate, pause=pause, failed=budget.fail)),
             check=check,
             past=past,
             progress=self._progress,
             pace=in_order if plan.undoes else runbook.pace,
+            budget=budget,
             alone=gate.alone,
             interrupted=lambda: self._tell("finishing what is in hand; Ctrl-C again leaves it as it is"),
             left=[each for each in plan.findings if runbook.urgent and each.check == LEFT_ALONE],

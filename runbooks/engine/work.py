@@ -1,12 +1,12 @@
 """Work: the actions of one run, done a lot at a time. Look, ask the guards, write it down, act, look again."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from runbooks.engine.budget import Budget
 from runbooks.engine.errors import PlanError
 from runbooks.engine.journal import Journal, JournalEntry, Record
 from runbooks.engine.model import Action, Bulk, BulkUndo, Observation, Pace, Phase, Remedy, State
@@ -20,7 +20,9 @@ UNDO = "undo "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one action; phase None: it was not reached. `settled`: the target is as it should be.
+    """What became of one action; phase None: it was not reached, STARTED: a halt came in its midst, or before its turn in its lot.
+
+    `settled`: the target is as it should be.
 
     `evidence` is what was seen of the target after it was done.
     """
@@ -33,7 +35,7 @@ class Result:
 
 
 class Work:
-    """One run's actions being done, a lot at a time. `halted` says why no further lot may be begun; it is empty while one may."""
+    """One run's actions being done, a lot at a time, until its budget says that no further one may be begun."""
 
     def __init__(
         self,
@@ -44,17 +46,12 @@ class Work:
         check: Callable[[], None],
         pace: Pace,
         past: Sequence[JournalEntry] = (),
+        budget: Budget | None = None,
     ) -> None:
-        """Take the run and what it is done with; `past` holds its records so far."""
+        """Take the run and what it is done with; `past` holds its records so far, `budget` is the pace's unless it is given."""
         self._run, self._journal, self._remedies, self._check = run, journal, remedies, check
         self._pace, self._begun = pace, {entry.action for entry in past if entry.action}
-        self._lots, self._failures, self._counting = 0, 0, threading.Lock()
-        self.halted = ""
-
-    @property
-    def proven(self) -> bool:
-        """Whether something of a lot was done, and nothing failed: what fails for all of them is to be seen in few of them."""
-        return self._lots > 0 and self._failures == 0
+        self.budget = budget or Budget(pace.failures)
 
     def lots(self, actions: Sequence[Action]) -> list[Sequence[Action]]:
         """Divide actions into lots: neighbours of one verb, if its remedy takes many together; else each alone."""
@@ -83,8 +80,13 @@ class Work:
                 results |= self._seen_done(remedy, done, failures)
         except Exception as error:  # whatever it was, it is written down and nothing more is done
             failures |= {each.id: error for each in lot if each.id not in results and each.id not in failures}
-        results |= {each.id: _failed(each, failures[each.id]) for each in lot if each.id in failures}
-        self._count(failures, acted=any(action.id not in failures for action in going))
+        results |= {
+            each.id: _failed(each, failures[each.id], begun=each in going)
+            for each in lot
+            if each.id in failures
+        }
+        self._write_failed(failures)
+        self.budget.spend(failures.values())
         return [results[action.id] for action in lot]
 
     def _refused(
@@ -145,11 +147,8 @@ class Work:
         records = [Record(phase=phase, action=each.id, observed=seen[each.id].evidence) for each in actions]
         self._journal.extend(self._run, records)
 
-    def _count(self, failures: Mapping[str, Exception], *, acted: bool) -> None:
-        """Write down what failed, and halt where that is more than may fail, or nobody may go on.
-
-        Who may not go on found nothing wrong with the target: it was not begun, or is looked at again.
-        """
+    def _write_failed(self, failures: Mapping[str, Exception]) -> None:
+        """Write down what failed. A halt is no failure: the target was not begun, or is looked at again."""
         records = [
             Record(phase=Phase.FAILED, action=name, error=_reason(error), observed=_cause(error))
             for name, error in failures.items()
@@ -157,17 +156,11 @@ class Work:
         ]
         with suppress(ArrakisError):  # a full disk: `started` without an ending already says unknown
             self._journal.extend(self._run, records)
-        with self._counting:
-            self._lots += acted
-            self._failures += len(failures)
-            halts = [str(error) for error in failures.values() if isinstance(error, Halted)]
-            if halts or self._failures > self._pace.failures:
-                most = self._pace.failures
-                told = f"{self._failures} failed, more than the {most} that may" if most else "one failed"
-                self.halted = halts[0] if halts else told
 
 
-def _failed(action: Action, error: Exception) -> Result:
+def _failed(action: Action, error: Exception, *, begun: bool) -> Result:
+    if begun and isinstance(error, Halted):
+        return Result(action=action, phase=Phase.STARTED, reason=f"not finished: {error}")
     return Result(action=action, phase=Phase.FAILED, reason=_reason(error))
 
 

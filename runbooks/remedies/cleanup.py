@@ -102,7 +102,11 @@ class CleanUp:
             gate.tell(f"  {clean(row.name)}: {step} {told}")
 
         terms = Terms(
-            actor=gate.write.actor, now=registry.time_of(gate.read.sql), fence=gate.fence, pause=gate.pause
+            actor=gate.write.actor,
+            now=registry.time_of(gate.read.sql),
+            fence=gate.fence,
+            pause=gate.pause,
+            failed=gate.failed,
         )
         if tell:
             terms = replace(terms, tell=say)

@@ -88,7 +88,7 @@ class QuarantineSchema:
             self._gate.pause()
             step(action)
 
-        ended = severally(self._gate.read.sql, actions, paced)
+        ended = severally(self._gate.read.sql, actions, paced, self._gate.failed)
         return {action.id: error for action, error in zip(actions, ended, strict=True) if error}
 
 

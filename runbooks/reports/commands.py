@@ -9,7 +9,8 @@ from runbooks.engine.work import UNDO, Result
 
 __all__ = ["applying", "resuming", "reverting", "undoable"]
 
-_BEGUN = (Phase.DONE, Phase.FAILED)
+_BEGUN = (Phase.DONE, Phase.FAILED, Phase.STARTED)
+_ENDED = (Phase.DONE, Phase.SKIPPED)
 
 
 def applying(found: Diagnosis, *, incident: str = "") -> str | None:
@@ -24,7 +25,7 @@ def applying(found: Diagnosis, *, incident: str = "") -> str | None:
 
 def resuming(outcome: Outcome, environment: Environment, *, incident: str = "") -> str | None:
     """Return the command that takes up a run; None where nothing failed, and all was reached."""
-    if all(result.phase not in (Phase.FAILED, None) for result in outcome.results):
+    if all(result.phase in _ENDED for result in outcome.results):
         return None
     return _call(f"resume --run {outcome.run}", environment, incident)
 

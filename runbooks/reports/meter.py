@@ -77,7 +77,7 @@ class Meter:
         if result.phase is Phase.FAILED:
             self._failed += 1
             self.tell(progress(result))
-        elif not result.settled:
+        elif result.phase is Phase.SKIPPED and not result.settled:
             self._skipped += 1
             if self._skipped <= MANY:
                 self.tell(progress(result))

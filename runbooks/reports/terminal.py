@@ -1,7 +1,7 @@
 """The terminal: the answer first, then the why, then what to type. Plain text; colour only where it is wanted."""
 
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -177,10 +177,10 @@ def _unsettled(outcome: Outcome) -> list[str]:
     """Tell what was not done and why; of many that were not reached, how many."""
     told = [result for result in outcome.results if not result.settled]
     if len(told) > MANY:
-        waiting = [result for result in told if result.phase is None]
+        waiting = Counter(result.reason for result in told if result.phase in (None, Phase.STARTED))
         told = [result for result in told if result.phase is Phase.FAILED]  # they matter most
         told += [each for each in outcome.results if each.phase is Phase.SKIPPED and not each.settled]
-        more = [f"  {len(waiting)} were {_told(waiting[0].reason)}"] if waiting else []
+        more = [f"  {count} were {_told(reason)}" for reason, count in waiting.items()]
         if len(told) > MANY:
             more.append(f"  … and {len(told) - MANY} more: `show --run {outcome.run}` names them")
             told = told[:MANY]

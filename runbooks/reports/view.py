@@ -169,7 +169,7 @@ def ending(result: Json) -> Severity:
     """Return how bad what became of an action is."""
     if result["settled"]:
         return Severity.OK
-    return ENDS[Phase(result["phase"])] if result["phase"] else Severity.UNKNOWN
+    return ENDS.get(Phase(result["phase"] or Phase.STARTED), Severity.UNKNOWN)
 
 
 def sources(findings: Iterable[Json]) -> list[str]:

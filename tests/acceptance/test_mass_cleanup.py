@@ -258,31 +258,31 @@ def begun(keeper: Engineer) -> int:
 
 
 @pytest.mark.soak
-def test_ctrl_c_at_a_terminal_finishes_what_is_in_hand_and_resume_the_rest_none_twice(
+def test_ctrl_c_at_a_terminal_finishes_the_step_in_hand_and_resume_the_rest_none_twice(
     keeper: Engineer,
 ) -> None:
     lab = keeper.lab
-    made = fill(lab.env, expired=10, remains=6, strangers=5, live=1)
-    args = ("mass-cleanup", "--apply", "--max-targets", "32")
+    made = fill(lab.env, expired=60, remains=6, strangers=5, live=1)
+    args = ("mass-cleanup", "--apply", "--max-targets", "82")
     with Terminal(keeper, *args) as terminal:
-        terminal.type("drop 10")
-        # Four workers with a lot each: what is over, keys and schemas that destroyed ones left, keys of strangers.
-        eventually(lambda: begun(keeper) == 27, seconds=60, pause=0)
+        terminal.type("drop 60")
+        eventually(lambda: begun(keeper) > 0, seconds=60, pause=0)
         terminal.program.send_signal(signal.SIGINT)
         code = terminal.program.wait(180)
-        eventually(lambda: "undo --run" in terminal.shown)
-    assert code == 5, terminal.shown
+        eventually(lambda: "resume --run" in terminal.shown)
     shown = terminal.lines
+    assert code in (1, 5), terminal.shown  # whether anything had ended by then, or not
     assert "finishing what is in hand; Ctrl-C again leaves it as it is" in shown
-    assert "applied: 27 of 32 actions" in shown
-    assert sum(line.endswith(": not reached: interrupted") for line in shown) == 5
-    assert any(re.fullmatch(r"[━╸╺ ]+ 27/32 .*\b0 failed *", line) for line in shown), shown
-    bars = [line for line in shown if "/32 " in line]
-    assert max(len(line) for line in bars) <= 80
-    assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")  # the cursor is back
-    assert left(dump(lab)) == {str(id) for id in (*made.live, *made.strangers)}
+    assert "0 failed" in terminal.shown or code == 1, terminal.shown
+    halted = [re.fullmatch(r" *(\d+) were not (reached|finished): interrupted", line) for line in shown]
+    unsettled = sum(int(each[1]) for each in halted if each)
+    assert f"applied: {82 - unsettled} of 82 actions" in shown
+    assert unsettled > 0
+    bars = [line for line in shown if "/82 " in line]
+    assert max(map(len, bars), default=0) <= 80
+    assert terminal.shown.count("\x1b[?25h") >= terminal.shown.count("\x1b[?25l")  # the cursor is back
     run = next(line.split()[1] for line in shown if line.startswith("run mass-cleanup-"))
-    resumed = keeper.call("resume", "--run", run, "--json", typing="drop 10")
+    resumed = keeper.call("resume", "--run", run, "--json", typing="drop 60")
     assert resumed.code == 0, resumed.said
     assert left(dump(lab)) == {str(id) for id in made.live}
     once(keeper)
@@ -313,10 +313,10 @@ def test_more_failures_than_may_be_stop_it_and_it_says_so(keeper: Engineer) -> N
     sql(keeper.lab, _TRAP.format(names="^sandbox_"))
     failing = call(keeper, "mass-cleanup", "--apply", "--max-targets", "80", typing="drop 80")
     assert failing.code == 1, failing.said
-    told = re.search(r"(\d+) were not reached: (\d+) failed, more than the 20 that may", failing.out)
+    told = re.search(r"(\d+) were not finished: more failed than the 20 that may", failing.out)
     assert told, failing.out
-    assert int(told[1]) >= 20  # what the others have in hand by then is finished
-    assert failing.out.count("disk on fire") == 30
+    assert 80 - int(told[1]) in range(21, 25)  # each of the four finishes the step that it has in hand
+    assert "somebody is taking them away" in failing.out  # and so all of them can be told of afterwards
     assert "resume --run" in failing.out
     sql(keeper.lab, _DISARM)
     run = keeper.journal()[-1]["run"]

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from runbooks.engine import lease, stops
+from runbooks.engine.budget import Budget
 from runbooks.engine.environment import resolve
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Resource, Reversibility, State
@@ -181,6 +182,43 @@ def test_one_that_cannot_go_keeps_none_of_those_that_are_taken_with_it(world: Wo
     assert world.mapped() == {"1": stays}
     assert {id for id, _ in told} == {ids[0], ids[2]}
     assert all(world.events(id).count("sandbox_destroying") == 1 for id in (ids[0], ids[2]))
+
+
+def test_one_failure_too_many_ends_it_in_the_midst_and_the_rest_is_as_it_was(world: World) -> None:
+    made = [overdue(world, f"over-{number}") for number in range(6)]
+    asked = list[UUID]()
+
+    def insist(_: SqlTransaction, rows: Sequence[Sandbox]) -> None:
+        if len(rows) == 1:
+            asked.append(rows[0].id)
+        raise ArrakisError("it must not go")
+
+    budget, ids = Budget(2), [row.id for row in made]
+    terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail)
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=insist)
+    assert asked == ids[:3]
+    assert [str(gone[id]) for id in ids] == ["it must not go"] * 3 + [
+        "more failed than the 2 that may"
+    ] * 3
+    assert [world.status(id) for id in ids] == ["running"] * 6
+
+
+def test_a_halt_ends_it_in_the_midst_and_another_call_takes_it_up(world: World) -> None:
+    made = [overdue(world, f"over-{number}") for number in range(3)]
+    budget, ids = Budget(0), [row.id for row in made]
+
+    def tell(_: Sandbox, step: str, __: Mapping[str, object]) -> None:
+        if step == "schemas dropped":
+            budget.halt("interrupted")
+
+    terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail, tell=tell)
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=nothing)
+    assert isinstance(gone[ids[0]], Destroyed)
+    assert [str(gone[id]) for id in ids[1:]] == ["interrupted"] * 2
+    assert [world.status(id) for id in ids] == ["destroyed", "destroying", "destroying"]
+    again = removal.clean_up(world.database, world.keys, ids, Terms(actor="chani", now=NOW), insist=nothing)
+    assert all(isinstance(each, Destroyed) for each in again.values())
+    assert (world.schemas(), world.key_names()) == (set(), set())
 
 
 def test_one_that_was_extended_meanwhile_stays(world: World) -> None:

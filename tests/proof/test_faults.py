@@ -58,6 +58,9 @@ HALF = {  # something is heard, and then no more
     "half open later": Fault(kind=Kind.SILENT, after=2000),
     "dripping later": Fault(kind=Kind.DRIP, after=2000, seconds=0.1),
 }
+RIGHTS_ALONE = {
+    ("rb-sb-005", REDIS)
+}  # asked there which rights one has, and nothing else while room is plenty
 RUNBOOKS = tuple(f"rb-sb-00{number}" for number in range(1, 7))
 UNTIMED = ",".join(
     (*RUNBOOKS[:-1], "quarantine", "emergency", "maintenance")
@@ -166,10 +169,13 @@ def test_every_look_at_a_server_that_nothing_is_heard_of(
     with ThreadPoolExecutor(2) as hands:
         asked = dict(zip(RUNBOOKS, hands.map(looked, RUNBOOKS), strict=True))
     assert any(struck for _, struck in asked.values())
-    for runbook, (answer, struck) in asked.items():  # those that do not ask this server miss nothing
-        assert answer.code == (3 if struck else truths[runbook].code), answer.said
-        if struck:
+    for runbook, (answer, struck) in asked.items():
+        if struck and (runbook, system) not in RIGHTS_ALONE:
+            assert answer.code == 3, answer.said
             ended_well(answer, 2)
+        else:  # it misses nothing
+            assert answer.code == truths[runbook].code, answer.said
+            assert well(answer) <= well(truths[runbook]), answer.said
 
 
 @pytest.mark.soak

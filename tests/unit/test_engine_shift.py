@@ -558,7 +558,7 @@ def test_before_each_lot_it_is_asked_whether_we_may_go_on(world: World, lost: st
     [found] = at_work_on.do(PLAN.actions[:1])
     assert "has not heard us" in found.reason
     assert world.remedy.calls == []
-    assert "has not heard us" in at_work_on.halted
+    assert "has not heard us" in at_work_on.budget.halted
 
 
 # How it is begun

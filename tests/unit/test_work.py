@@ -95,27 +95,6 @@ def test_a_remedy_that_takes_many_is_given_lots_and_each_action_has_its_records(
     assert ends(journal) == {f"a{n}": [Phase.STARTED, Phase.DONE] for n in range(1, 21)}
 
 
-@pytest.mark.parametrize(
-    ("alone", "broken", "lots"), [(False, [], [5] * 4), (True, [], [5, 15]), (True, ["a1"], [5] * 4)]
-)
-def test_lots_are_ample_where_nobody_else_is_at_work_and_nothing_has_failed(
-    journal: Journal, alone: bool, broken: list[str], lots: list[int]
-) -> None:
-    lights, made = Lights(), plan(20)
-    lights.broken = {name: ArrakisError("stuck") for name in broken}
-    journal.append("r1", Phase.RUN_STARTED, observed=started(made))
-    execute(
-        made,
-        "r1",
-        journal=journal,
-        remedies={"flip": lights},
-        check=lambda: None,
-        pace=Pace(lot=5, ample=15, failures=99),
-        alone=lambda: alone,
-    )
-    assert [len(lot) for lot in lights.lots] == lots
-
-
 def test_verbs_that_take_one_at_a_time_are_never_joined(journal: Journal) -> None:
     lights = Lights()
     made = plan(4)
