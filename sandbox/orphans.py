@@ -60,10 +60,11 @@ class Roster:
     def __init__(self, rows: Iterable[Sandbox]) -> None:
         """Index the rows by the first eight hex digits of the id and by their schema's name."""
         self.rows = tuple(rows)
-        self._by_head: dict[str, list[Sandbox]] = defaultdict(list)
+        self._by_head: dict[str, list[tuple[str, Sandbox]]] = defaultdict(list)
         self._by_schema: dict[str, list[Sandbox]] = defaultdict(list)
         for row in self.rows:
-            self._by_head[row.hex[:_HEAD]].append(row)
+            digits = row.hex
+            self._by_head[digits[:_HEAD]].append((digits, row))
             if row.schema_name:
                 self._by_schema[row.schema_name.lower()].append(row)
 
@@ -98,9 +99,9 @@ class Roster:
     def _matching(self, token: str) -> tuple[Sandbox, ...]:
         # Wider than an id needs to be (hyphens anywhere, any case): a match only ever protects.
         digits = token.lower().replace("-", "")
-        by_id = [row for row in self._by_head.get(digits[:_HEAD], ()) if row.hex.startswith(digits)]
-        by_name = [r for r in self._by_schema.get(f"{SCHEMA_PREFIX}{token}".lower(), ()) if r not in by_id]
-        return tuple(by_id + by_name)
+        by_id = [row for id, row in self._by_head.get(digits[:_HEAD], ()) if id.startswith(digits)]
+        by_name = self._by_schema.get(f"{SCHEMA_PREFIX}{token}".lower(), ())
+        return (*by_id, *(row for row in by_name if row not in by_id))
 
 
 def find_orphans(roster: Roster, schemas: Iterable[str], families: Iterable[str]) -> list[Orphan]:

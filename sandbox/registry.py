@@ -92,7 +92,7 @@ def identity(snapshot: SqlSnapshot) -> Identity:
 
 
 def roster(snapshot: SqlSnapshot) -> Roster:
-    """Return every sandbox row, indexed by every name that it may have."""
+    """Return every sandbox row, without its metadata and Discord token, indexed by every name that it may have."""
     return Roster(snapshot.rows("read/registry/sandboxes", Sandbox))
 
 

@@ -1,4 +1,4 @@
-"""Which credentials boto3 signs with: where they come from, and until when they last. Never the credentials themselves."""
+"""Which credentials botocore signs with: where they come from, and until when they last. Never the credentials themselves."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["Credentials", "read_credentials"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Where they come from, in boto3's word: `env`, `shared-credentials-file`, `assume-role`, `sso`, `iam-role` …
+    """Where they come from, in botocore's word: `env`, `shared-credentials-file`, `assume-role`, `sso`, `iam-role` …
 
     `expires` is UTC; None where they do not expire, or, if they are `temporary`, where nothing here says when.
     """

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -168,10 +169,13 @@ class Instant(TimestamptzLoader):
 
     def load(self, data: Any) -> Any:
         """Return the moment, or None."""
-        try:
+        with suppress(
+            ValueError
+        ):  # another DateStyle, or no such moment; the driver's own way takes ten times as long
+            return datetime.fromisoformat(str(data, "ascii"))
+        with suppress(psycopg.DataError):
             return super().load(data)
-        except psycopg.DataError:
-            return None
+        return None
 
 
 def bounded(seconds: float, call: Callable[[], T], host: str) -> T:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import boto3  # type: ignore[import-untyped, unused-ignore]
+import botocore.session
 import pytest
 from botocore import handlers  # type: ignore[import-untyped, unused-ignore]
 from botocore.exceptions import (  # type: ignore[import-untyped, unused-ignore]
@@ -147,7 +148,7 @@ def test_probes_that_start_at_once_share_clients_which_are_made_one_at_a_time(
 ) -> None:
     aws = Aws(region=REGION)
     at_work, made = threading.Semaphore(1), []
-    real = boto3.session.Session.client
+    real = botocore.session.Session.create_client
 
     def make(self: Any, service: str, **more: Any) -> Any:
         assert at_work.acquire(blocking=False), "two clients are made at once"
@@ -158,7 +159,7 @@ def test_probes_that_start_at_once_share_clients_which_are_made_one_at_a_time(
         finally:
             at_work.release()
 
-    monkeypatch.setattr(boto3.session.Session, "client", make)
+    monkeypatch.setattr(botocore.session.Session, "create_client", make)
     asked = [("ecs", "list_clusters"), ("events", "list_rules"), ("rds", "describe_db_instances")] * 3
     with ThreadPoolExecutor(len(asked)) as pool:
         list(pool.map(lambda question: aws.read(*question), asked))

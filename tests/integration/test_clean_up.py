@@ -197,9 +197,7 @@ def test_one_failure_too_many_ends_it_in_the_midst_and_the_rest_is_as_it_was(wor
     terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail)
     gone = removal.clean_up(world.database, world.keys, ids, terms, insist=insist)
     assert asked == ids[:3]
-    assert [str(gone[id]) for id in ids] == ["it must not go"] * 3 + [
-        "more failed than the 2 that may"
-    ] * 3
+    assert [str(gone[id]) for id in ids] == ["it must not go"] * 3 + ["more failed than the 2 that may"] * 3
     assert [world.status(id) for id in ids] == ["running"] * 6
 
 
