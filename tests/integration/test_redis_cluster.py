@@ -2,21 +2,24 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
 from redis.crc import key_slot
 
-from sandbox import keyspace
+from sandbox import keyspace, registry, removal
 from sandbox.adapters import redis_cluster, redis_node
 from sandbox.adapters.redis import Redis
 from sandbox.errors import ArrakisError, Busy, Denied, Unreachable
 from sandbox.keyspace import Parked, Survey
+from sandbox.model import Sandbox
 from sandbox.naming import parked_key
+from sandbox.removal import Destroyed, Terms
 from tests.acceptance.engineer import eventually
 from tests.integration.rediscluster import Nodes, cluster
+from tests.integration.world import NOW, World
 
 STAMP = "20250102030405"
 FAMILY, OTHER, LATER = "0123456789ab", "fedcba987654", "00ff00ff00ff"
@@ -299,6 +302,42 @@ def test_a_node_that_hangs_costs_the_time_out_and_the_whole_answer(nodes: Nodes)
                 ask()
         assert keys.values(near) == [key[-7:] for key in near]
     assert keyspace.survey(keys).families == {FAMILY: 60}
+
+
+def test_a_node_that_is_lost_in_the_midst_of_a_clean_up_leaves_keys_that_the_next_one_finds(
+    nodes: Nodes, keys: Redis, world: World
+) -> None:
+    made = [world.make(f"over-{number}") for number in range(3)]
+    fill(keys, [key for row in made for key in names(str(row.id))])
+    away, lost = nodes.primaries[-1], ExitStack()
+
+    def lose(row: Sandbox, step: str, _: Mapping[str, object]) -> None:
+        if (row.id, step) == (made[-1].id, "condemned"):
+            lost.enter_context(away.stopped())
+
+    def clean_up(reached: Redis, terms: Terms) -> list[Destroyed]:
+        ids = [row.id for row in made]
+        gone = removal.clean_up(world.database, reached, ids, terms, insist=lambda *_: None)
+        return [each for each in gone.values() if isinstance(each, Destroyed)]
+
+    with lost:
+        cut_off = clean_up(
+            Redis(nodes.primaries[0].url, timeout=0.3), Terms(actor="chani", now=NOW, tell=lose)
+        )
+        for each in cut_off:
+            assert isinstance(each.unsettled, Unreachable)
+            assert f"at {away.place}, a node of the cluster" in str(each.unsettled)
+    assert (len(cut_off), world.schemas()) == (3, set())
+    left = set(nodes.keys())
+    assert away in [nodes.of(key) for key in left]
+
+    finished = clean_up(keys, Terms(actor="chani", now=NOW))
+    assert [each.unsettled for each in finished] == [None] * 3
+    assert sum(each.keys for each in finished) == len(left)
+    assert nodes.keys() == {}
+    with world.database.snapshot() as snapshot:
+        assert registry.unfinished(snapshot) == []
+    world.wipe()
 
 
 # ---- the servers

@@ -54,6 +54,15 @@ def test_the_last_one_that_looked_at_as_much_is_compared_with(shelf: Shelf) -> N
         assert shelf.earlier(LAST, sections, now=now) == found
 
 
+@pytest.mark.parametrize("end", ["0000", "ffff"])
+def test_one_of_the_same_second_came_before_whatever_tells_the_two_apart(shelf: Shelf, end: str) -> None:
+    before = {**named(1), "audit": f"audit-20260301-120000-{end}"}
+    shelf.keep(before)
+    assert shelf.earlier(LAST, ["rb-sb-001"], now=named(1)["audit"]) == before
+    shelf.keep(named(1))
+    assert shelf.earlier(LAST, ["rb-sb-001"], now=named(1)["audit"]) == before
+
+
 def test_one_is_found_by_its_id_and_by_its_file(shelf: Shelf, tmp_path: Path) -> None:
     page = shelf.keep(named(1))
     moved = tmp_path / "kept.json"
