@@ -10,7 +10,7 @@ May change it takes sandboxes that are over away for good: routes, keys, schemas
            sandbox owns, goes into quarantine. Never what is live, in use, or cannot be told; nothing while Redis does not
            say what keys there are.
 How        by several workers, each with many targets at a time: one look at each server for all of them, one pass over Redis. It slows
-           down, and waits, while production feels it. Ctrl-C finishes the step that each has in hand; `invoke resume --run ID` goes on.
+           down, and waits, while production feels it. Ctrl-C finishes the step that each has in hand (a `cleanup-worker` its lot); `invoke resume --run ID` goes on.
 Undo       `invoke undo --run ID` gives back what went into quarantine. What was taken away is gone.
 """
 

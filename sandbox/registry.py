@@ -28,6 +28,7 @@ __all__ = [
     "counts",
     "due",
     "guilds",
+    "guilds_left",
     "guilds_of",
     "identity",
     "insert",
@@ -231,8 +232,19 @@ def guilds(snapshot: SqlSnapshot, sandbox: UUID) -> list[str]:
 
 def guilds_of(snapshot: SqlSnapshot, sandboxes: Sequence[Sandbox]) -> Mapping[UUID, list[str]]:
     """Return the guilds mapped to each of these sandboxes."""
+    return _by_sandbox(snapshot, "read/registry/guilds_of", sandboxes)
+
+
+def guilds_left(snapshot: SqlSnapshot, sandboxes: Sequence[Sandbox]) -> Mapping[UUID, list[str]]:
+    """Return the guilds, nobody's now, that were mapped to each of these destroyed sandboxes whose keys were left."""
+    return _by_sandbox(snapshot, "read/registry/guilds_left", sandboxes)
+
+
+def _by_sandbox(
+    snapshot: SqlSnapshot, statement: str, sandboxes: Sequence[Sandbox]
+) -> Mapping[UUID, list[str]]:
     found: dict[UUID, list[str]] = defaultdict(list)
-    for row in snapshot.rows("read/registry/guilds_of", _Mapped, ids=[sandbox.id for sandbox in sandboxes]):
+    for row in snapshot.rows(statement, _Mapped, ids=[sandbox.id for sandbox in sandboxes]):
         found[row.sandbox_id].append(row.guild_id)
     return found
 

@@ -109,7 +109,7 @@ def clean_up(
 def severally(
     database: SqlReader,
     items: Iterable[T],
-    step: Callable[[T], R | ArrakisError],
+    step: Callable[[T], R],
     failed: Callable[[ArrakisError], None],
 ) -> list[R | ArrakisError]:
     """Return what the step returned or raised for each. After a halt, or a dead database, it is not tried for the rest.
@@ -158,13 +158,13 @@ def _take_away(
     terms: Terms,
 ) -> list[Destroyed | ArrakisError]:
     taken = _take_all(database, items, lambda some: _take(database, some, hold, terms), terms.failed)
-    going = [each.condemned for each in taken if isinstance(each, _Taken)]
+    condemned = [each for each in taken if isinstance(each, _Taken)]
+    going = [each.condemned for each in condemned]
     gone = _clear(database, keys, going, terms) if going else {}
-
-    def finish(each: _Taken | ArrakisError) -> Destroyed | ArrakisError:
-        return each if isinstance(each, ArrakisError) else _finish(database, each, gone, terms)
-
-    return severally(database, taken, finish, terms.failed)
+    ended = iter(
+        severally(database, condemned, lambda each: _finish(database, each, gone, terms), terms.failed)
+    )
+    return [each if isinstance(each, ArrakisError) else next(ended) for each in taken]
 
 
 def _take_all(
@@ -233,14 +233,18 @@ def _clear(
 def _finish(
     database: SqlWriter, taken: _Taken, gone: Mapping[UUID, int] | ArrakisError, terms: Terms
 ) -> Destroyed:
-    row = taken.condemned.sandbox
-    unsettled = gone if isinstance(gone, ArrakisError) else None
-    if isinstance(unsettled, Halted):
-        raise unsettled
-    deleted = 0 if isinstance(gone, ArrakisError) else gone.get(row.id, 0)
-    terms.tell(
-        row, *(("keys left", {"error": unsettled}) if unsettled else ("keys deleted", {"keys": deleted}))
-    )
+    row, deleted = taken.condemned.sandbox, 0
+    unsettled: ArrakisError | None = None
+    if isinstance(gone, Halted):
+        raise gone
+    if isinstance(gone, ArrakisError):
+        unsettled = Unreachable(f"its keys are left: {gone}", hint="the clean-up job deletes them")
+        unsettled.__cause__ = gone
+        terms.tell(row, "keys left", {"error": gone})
+        terms.failed(unsettled)
+    else:
+        deleted = gone.get(row.id, 0)
+        terms.tell(row, "keys deleted", {"keys": deleted})
     terms.pause()
     schemas = _raze(database, taken.condemned, terms, keys_left=unsettled is not None)
     terms.tell(row, "schemas dropped", {"schemas": ",".join(schemas)})

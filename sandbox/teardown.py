@@ -54,7 +54,7 @@ class Belongings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condemned:
-    """A sandbox that nothing brings back, and the guilds that were mapped to it."""
+    """A sandbox that nothing brings back, and the guilds that were mapped to it, or that it left cached routes of."""
 
     sandbox: Sandbox
     guilds: tuple[str, ...]
@@ -93,11 +93,16 @@ def condemn_all(
     owned = _schemas_of(transaction, rows)
     schemas.insist_on_no_dependents(transaction, [name for row in rows for name in owned.get(row.id, ())])
     guilds = registry.guilds_of(transaction, rows)
+    dead = [row for row in rows if not row.live]
+    left = registry.guilds_left(transaction, dead) if dead else {}
     moved: dict[UUID, Sandbox] = {}
     for status in Status:
         if alike := [row for row in rows if row.status is status]:
             moved |= {row.id: row for row in _moved(transaction, alike, actor=actor, at=at)}
-    return [Condemned(sandbox=moved[row.id], guilds=tuple(guilds.get(row.id, ()))) for row in rows]
+    return [
+        Condemned(sandbox=moved[row.id], guilds=(*guilds.get(row.id, ()), *left.get(row.id, ())))
+        for row in rows
+    ]
 
 
 def _moved(

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _ENDED = (Phase.DONE, Phase.SKIPPED)
+_TOLD = (*_ENDED, Phase.FAILED)
 _GLANCE = 0.05  # seconds between two looks at whether all have ended
 
 
@@ -50,10 +51,10 @@ class Outcome:
         settled = sum(result.settled for result in self.results)
         if settled == len(self.results):
             return Exit.PARTLY if self.left else Exit.HEALTHY
-        failed = any(result.phase in (Phase.FAILED, Phase.STARTED) for result in self.results)
         if settled:
             return Exit.PARTLY
-        return Exit.ERROR if failed else Exit.REFUSED
+        refused = all(result.phase is Phase.SKIPPED for result in self.results)
+        return Exit.REFUSED if refused else Exit.ERROR
 
 
 Progress = Callable[[Result, int, int], None]
@@ -78,7 +79,7 @@ def execute(
     """Work through the actions in order, at the runbook's pace; stop where more failed than its budget allows.
 
     `past` holds an interrupted run's records, `left` is told in the outcome. `check` is called before each lot and raises when we may not go on. Where
-    several work at once, Ctrl-C halts the budget: each finishes the step that it has in hand, and `interrupted` is called. `alone` says whether nobody else
+    several work at once, or long, Ctrl-C halts the budget: each finishes the step that it has in hand, and `interrupted` is called. `alone` says whether nobody else
     is at work, so that lots may be ample.
     """
     pace = pace or Pace()
@@ -90,16 +91,18 @@ def execute(
         if action.id in ended_before
     }
 
-    def tell(ended: Sequence[Result]) -> None:
-        for result in ended:
+    def tell(some: Sequence[Result]) -> None:
+        for result in some:
             results[result.action.id] = result
-            with suppress(OSError):  # nobody reads along any more; the work goes on
-                progress(result, len(results), len(plan.actions))
+            ended = sum(each.phase in _TOLD for each in results.values())
+            if result.phase in _TOLD:
+                with suppress(OSError):  # nobody reads along any more; the work goes on
+                    progress(result, ended, len(plan.actions))
 
     waiting = [action for action in plan.actions if action.id not in ended_before]
     most = min(pace.ample, ceil(len(waiting) / pace.workers))
     lots = _Lots(work.lots(waiting), lambda: most if alone() else 0)
-    _go_through(lots, work, tell, workers=pace.workers, interrupted=interrupted)
+    _go_through(lots, work, tell, pace=pace, interrupted=interrupted)
     unreached = f"not reached: {work.budget.halted}" if work.budget.halted else "not reached"
     outcome = Outcome(
         run=run,
@@ -141,7 +144,7 @@ def _go_through(
     work: Work,
     tell: Callable[[Sequence[Result]], None],
     *,
-    workers: int,
+    pace: Pace,
     interrupted: Callable[[], None],
 ) -> None:
     telling = threading.Lock()
@@ -155,11 +158,13 @@ def _go_through(
             with telling:
                 tell(ended)
 
-    if workers == 1:
+    if pace.workers == 1 and not pace.throttled:  # it is soon over, and Ctrl-C ends it at once
         go()
         return
     # Daemons, because a thread pool would hold up the process' exit when somebody insists on it.
-    crew = [threading.Thread(target=go, daemon=True, name=f"worker {number}") for number in range(workers)]
+    crew = [
+        threading.Thread(target=go, daemon=True, name=f"worker {number}") for number in range(pace.workers)
+    ]
     for each in crew:
         each.start()
     try:

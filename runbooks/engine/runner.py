@@ -25,6 +25,7 @@ __all__ = ["Runner", "at_pace", "new_run"]
 
 _BESIDE = 3  # sessions beside the workers': two that drop have a second one, and the throttle has its own
 
+_INTERRUPTED = "each finishes its step, and `resume` takes up the rest; Ctrl-C again does not wait for them"
 _MIRRORED = 1.0  # seconds that an emergency's records may take to PostgreSQL, which may be the patient
 
 
@@ -56,8 +57,14 @@ class Runner:
             return self._run_urgently(plan, run, runbook, gate, past=past)
         with Lease.held(gate.write.sql, holder=holder(gate.write.actor), run=run) as lease:
             self.begin(plan, run, lease, gate, past=past)
-            with at_pace(replace(gate, fence=lease.fence), runbook, check=lease.check) as guarded:
-                return self._execute(plan, run, runbook, guarded, check=lease.check, past=past)
+            budget = Budget(runbook.pace.failures)
+
+            def check() -> None:  # also while the throttle lets nobody work
+                budget.insist()
+                lease.check()
+
+            with at_pace(replace(gate, fence=lease.fence), runbook, check=check) as guarded:
+                return self._execute(plan, run, runbook, guarded, budget, check=check, past=past)
 
     def gate(self, runbook: Runbook) -> Gate:
         """Return a gate to the systems, which nothing guards yet."""
@@ -103,7 +110,8 @@ class Runner:
         if not past:
             self.refuse_used(plan)
             self._journal.append(run, Phase.RUN_STARTED, observed=started(plan))
-        outcome = self._execute(plan, run, runbook, gate, check=lambda: None, past=past)
+        budget = Budget(runbook.pace.failures)
+        outcome = self._execute(plan, run, runbook, gate, budget, check=budget.insist, past=past)
         with suppress(Unreachable):  # the next run mirrors it
             entries = self._journal.entries()
             within(_MIRRORED, lambda: Mirror(gate.write.sql).catch_up(entries), "PostgreSQL")
@@ -115,17 +123,16 @@ class Runner:
         run: str,
         runbook: Runbook,
         gate: Gate,
+        budget: Budget,
         *,
         check: Callable[[], None],
         past: Sequence[JournalEntry],
     ) -> Outcome:
         in_order = replace(runbook.pace, workers=1)  # an undo: the last first
-        budget = Budget(runbook.pace.failures)
 
         def pause() -> None:
             budget.insist()
             gate.pause()
-            budget.insist()
 
         return execute(
             plan,
@@ -138,7 +145,7 @@ class Runner:
             pace=in_order if plan.undoes else runbook.pace,
             budget=budget,
             alone=gate.alone,
-            interrupted=lambda: self._tell("finishing what is in hand; Ctrl-C again leaves it as it is"),
+            interrupted=lambda: self._tell(_INTERRUPTED),
             left=[each for each in plan.findings if runbook.urgent and each.check == LEFT_ALONE],
         )
 

@@ -99,8 +99,11 @@ class _Sql:
         with ExitStack() as stack:
 
             def begin() -> SqlSnapshot:
-                stack.enter_context(self._turns)
-                return stack.enter_context(reader.snapshot())
+                with ExitStack() as begun:  # what cannot be opened has no turn any more
+                    begun.enter_context(self._turns)
+                    snapshot = begun.enter_context(reader.snapshot())
+                    stack.push(begun.pop_all())
+                return snapshot
 
             yield _Snapshot(begin, self._once)
 

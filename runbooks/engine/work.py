@@ -66,28 +66,39 @@ class Work:
         """Work through a lot, and return what became of each of its actions. Raises no Exception."""
         results: dict[str, Result] = {}
         failures: dict[str, Exception] = {}
-        going: list[Action] = []
         try:
-            self._check()
+            if why := self._barred():
+                return [_not_reached(each, why) for each in lot]
             remedy = _remedy_for(lot[0], self._remedies)
             seen = remedy.observe_all(lot)
             results |= self._refused(lot, remedy, seen)
             going = [action for action in lot if action.id not in results]
-            if going:
+            if why := self.budget.halted:  # meanwhile: to look may take long
+                results |= {each.id: _not_reached(each, why) for each in going}
+            elif going:
                 self._write(Phase.STARTED, going, seen)
-                failures |= remedy.apply_all(going)
+                failures |= _applied(remedy, going)
+                results |= _unfinished(going, failures)
                 done = [action for action in going if action.id not in failures]
                 results |= self._seen_done(remedy, done, failures)
         except Exception as error:  # whatever it was, it is written down and nothing more is done
             failures |= {each.id: error for each in lot if each.id not in results and each.id not in failures}
+        failed = [each for each in lot if each.id in failures and each.id not in results]
         results |= {
-            each.id: _failed(each, failures[each.id], begun=each in going)
-            for each in lot
-            if each.id in failures
+            each.id: Result(action=each, phase=Phase.FAILED, reason=_reason(failures[each.id]))
+            for each in failed
         }
         self._write_failed(failures)
         self.budget.spend(failures.values())
         return [results[action.id] for action in lot]
+
+    def _barred(self) -> str:
+        """Ask whether we may go on; where not, begin nothing more, and return why."""
+        try:
+            self._check()
+        except Halted as error:
+            self.budget.halt(str(error))
+        return self.budget.halted
 
     def _refused(
         self, lot: Sequence[Action], remedy: Bulk, seen: Mapping[str, Observation]
@@ -158,10 +169,25 @@ class Work:
             self._journal.extend(self._run, records)
 
 
-def _failed(action: Action, error: Exception, *, begun: bool) -> Result:
-    if begun and isinstance(error, Halted):
-        return Result(action=action, phase=Phase.STARTED, reason=f"not finished: {error}")
-    return Result(action=action, phase=Phase.FAILED, reason=_reason(error))
+def _not_reached(action: Action, why: str) -> Result:
+    return Result(action=action, phase=None, reason=f"not reached: {why}")
+
+
+def _applied(remedy: Bulk, actions: Sequence[Action]) -> Mapping[str, Exception]:
+    """Return what could not be done, and why: a halt that is raised is all of theirs."""
+    try:
+        return remedy.apply_all(actions)
+    except Halted as error:
+        return {each.id: error for each in actions}
+
+
+def _unfinished(actions: Sequence[Action], failures: Mapping[str, Exception]) -> dict[str, Result]:
+    """Return those that a halt kept from their end: nothing is wrong with them, and `resume` looks at them again."""
+    return {
+        each.id: Result(action=each, phase=Phase.STARTED, reason=f"not finished: {failures[each.id]}")
+        for each in actions
+        if isinstance(failures.get(each.id), Halted)
+    }
 
 
 def _cause(error: Exception) -> Mapping[str, Any]:

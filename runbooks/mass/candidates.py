@@ -164,7 +164,8 @@ def _in_the_way(evidence: Evidence, due: Due, each: Behind) -> tuple[str, str] |
     if unknown := evidence.untold:
         return f"cannot tell whether all of them could go: keys unknown ({unknown.reason})", ""
     if each.row.status is Status.DESTROYING and each.last and due.now - each.last.at < AT_WORK:
-        return "somebody is taking them away", f"{each.last.actor} began {span(due.now - each.last.at)} ago"
+        began = f"{each.last.actor} began {span(due.now - each.last.at)} ago"
+        return "they are being taken away, or `resume` takes a run up that was interrupted at it", began
     if barred := [name for name in each.schemas if name in due.not_ours]:
         return "this role may not drop them: use their owner's DATABASE_URL", ", ".join(barred)
     resting = [described for name in each.schemas for described in due.resting.get(name, ())]

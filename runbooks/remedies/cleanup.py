@@ -11,7 +11,7 @@ from runbooks.engine.model import Action, Observation, State
 from runbooks.engine.page import Rights
 from runbooks.rights import CLEANING
 from sandbox import cleanup, registry, removal, schemas
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError
 from sandbox.model import Sandbox, Status
 from sandbox.ports import SqlSnapshot, SqlTransaction
 from sandbox.removal import Destroyed, Terms
@@ -210,8 +210,4 @@ def _id(action: Action) -> UUID:
 
 def _failure(gone: Destroyed | ArrakisError) -> ArrakisError | None:
     """Return what went wrong with one, if anything did. Keys that are left are found again by their row."""
-    if isinstance(gone, ArrakisError):
-        return gone
-    if gone.unsettled:
-        return Unreachable(f"its keys are left: {gone.unsettled}", hint="the clean-up job deletes them")
-    return None
+    return gone if isinstance(gone, ArrakisError) else gone.unsettled

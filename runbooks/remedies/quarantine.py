@@ -1,13 +1,13 @@
 """Putting orphans into quarantine, and deleting them for good."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
 from runbooks.rights import DELETING_KEYS, DROPPING_SCHEMAS, QUARANTINING_KEYS, QUARANTINING_SCHEMAS
 from sandbox import keyspace, registry, schemas
-from sandbox.errors import ArrakisError, Halted
+from sandbox.errors import ArrakisError
 from sandbox.keyspace import Parked, Survey
 from sandbox.naming import read_quarantined_schema, token_of_schema
 from sandbox.orphans import Standing
@@ -134,15 +134,17 @@ class QuarantineKeys:
         @contextmanager
         def holding(token: str) -> Iterator[None]:
             self._gate.pause()
-            with self._gate.orphan(token):
+            with ExitStack() as held:
+                try:
+                    held.enter_context(self._gate.orphan(token))
+                except ArrakisError as error:
+                    self._gate.failed(error)
+                    raise
                 yield
 
         by_token = {_token(action): action.id for action in actions}
         families = [_parked(action) for action in actions]
         _, failures = keyspace.park_families(self._gate.write.keys, families, hold=holding)
-        for error in failures.values():
-            if isinstance(error, Halted):
-                raise error
         return {by_token[token]: error for token, error in failures.items()}
 
     def revert(self, action: Action) -> None:

@@ -7,7 +7,7 @@ from runbooks.engine.model import Phase, Reversibility
 from runbooks.engine.operate import Diagnosis
 from runbooks.engine.work import UNDO, Result
 
-__all__ = ["applying", "resuming", "reverting", "undoable"]
+__all__ = ["applying", "resumable", "resuming", "reverting", "undoable"]
 
 _BEGUN = (Phase.DONE, Phase.FAILED, Phase.STARTED)
 _ENDED = (Phase.DONE, Phase.SKIPPED)
@@ -24,8 +24,8 @@ def applying(found: Diagnosis, *, incident: str = "") -> str | None:
 
 
 def resuming(outcome: Outcome, environment: Environment, *, incident: str = "") -> str | None:
-    """Return the command that takes up a run; None where nothing failed, and all was reached."""
-    if all(result.phase in _ENDED for result in outcome.results):
+    """Return the command that takes up a run; None where nothing failed, and all was reached and finished."""
+    if not resumable(outcome):
         return None
     return _call(f"resume --run {outcome.run}", environment, incident)
 
@@ -35,6 +35,11 @@ def reverting(outcome: Outcome, environment: Environment, *, incident: str = "")
     if outcome.plan.undoes or not any(undoable(result) for result in outcome.results):
         return None
     return _call(f"undo --run {outcome.run}", environment, incident)
+
+
+def resumable(outcome: Outcome) -> bool:
+    """Whether something failed, was not finished, or not reached."""
+    return any(result.phase not in _ENDED for result in outcome.results)
 
 
 def undoable(result: Result) -> bool:

@@ -8,10 +8,10 @@ from runbooks.engine.apply import Outcome
 from runbooks.engine.environment import CUSTOM, Environment
 from runbooks.engine.errors import Exit
 from runbooks.engine.guards import blast_radius, targets
-from runbooks.engine.model import Finding, Phase, Plan, Severity
+from runbooks.engine.model import Finding, Plan, Severity
 from runbooks.engine.operate import Diagnosis
 from runbooks.reports.clock import universal, utc
-from runbooks.reports.commands import undoable
+from runbooks.reports.commands import resumable, undoable
 from runbooks.reports.terminal import ORDER, undoing, verdict
 from sandbox.errors import ArrakisError
 from sandbox.text import clean, counted
@@ -58,7 +58,7 @@ def applied(outcome: Outcome, *, incident: str, environment: Environment, at: da
     if outcome.outlook:
         lines += ["", "Measured again:", *_findings(outcome.outlook)]
     lines += ["", f"Run {outcome.run}"]
-    if any(each.phase in (Phase.FAILED, None) for each in outcome.results):
+    if resumable(outcome):
         lines.append(f"To go on:  {_call(environment, f'resume --run {outcome.run}', incident)}")
     if any(undoable(each) for each in outcome.results) and not plan.undoes:
         lines.append(f"To undo it:  {_call(environment, f'undo --run {outcome.run}', incident)}")

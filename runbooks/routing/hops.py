@@ -207,6 +207,8 @@ def _canary(evidence: Evidence, row: Sandbox | None) -> Hop:
     if isinstance(evidence.canary, Unknown):
         return Severity.UNKNOWN, f"none was sent: {evidence.canary.reason}", source
     [result] = evidence.canary.value
+    if result.phase is Phase.STARTED:
+        return Severity.UNKNOWN, f"cannot tell whether one was sent: {clean(result.reason)}", source
     if not result.settled and result.phase is not Phase.FAILED:
         return Severity.UNKNOWN, f"none was sent now: {clean(result.reason)}", source
     if "sequence" not in result.evidence:

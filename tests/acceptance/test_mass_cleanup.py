@@ -272,7 +272,7 @@ def test_ctrl_c_at_a_terminal_finishes_the_step_in_hand_and_resume_the_rest_none
         eventually(lambda: "resume --run" in terminal.shown)
     shown = terminal.lines
     assert code in (1, 5), terminal.shown  # whether anything had ended by then, or not
-    assert "finishing what is in hand; Ctrl-C again leaves it as it is" in shown
+    assert any(line.startswith("each finishes its step, and `resume` takes up the rest;") for line in shown)
     assert "0 failed" in terminal.shown or code == 1, terminal.shown
     halted = [re.fullmatch(r" *(\d+) were not (reached|finished): interrupted", line) for line in shown]
     unsettled = sum(int(each[1]) for each in halted if each)
@@ -296,7 +296,7 @@ def test_a_second_ctrl_c_leaves_it_as_it_is_and_resume_takes_it_up(keeper: Engin
         eventually(lambda: "/60" in terminal.shown, seconds=60)  # the bar is there
         for _ in range(2):
             terminal.program.send_signal(signal.SIGINT)
-            eventually(lambda: "finishing what is in hand" in terminal.shown)
+            eventually(lambda: "each finishes its step" in terminal.shown)
         assert terminal.program.wait(20) == 1
         eventually(lambda: "resume --run" in terminal.shown)
     assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
@@ -316,7 +316,9 @@ def test_more_failures_than_may_be_stop_it_and_it_says_so(keeper: Engineer) -> N
     told = re.search(r"(\d+) were not finished: more failed than the 20 that may", failing.out)
     assert told, failing.out
     assert 80 - int(told[1]) in range(21, 25)  # each of the four finishes the step that it has in hand
-    assert "somebody is taking them away" in failing.out  # and so all of them can be told of afterwards
+    assert (
+        "`resume` takes a run up that was interrupted" in failing.out
+    )  # and so all of them can be told of afterwards
     assert "resume --run" in failing.out
     sql(keeper.lab, _DISARM)
     run = keeper.journal()[-1]["run"]

@@ -201,6 +201,34 @@ def test_one_failure_too_many_ends_it_in_the_midst_and_the_rest_is_as_it_was(wor
     assert [world.status(id) for id in ids] == ["running"] * 6
 
 
+def test_what_failed_before_a_halt_keeps_its_reason(world: World) -> None:
+    made = [overdue(world, f"over-{number}") for number in range(4)]
+    ids = [row.id for row in made]
+
+    def insist(_: SqlTransaction, rows: Sequence[Sandbox]) -> None:
+        if rows[0].id != ids[0] or len(rows) > 1:
+            raise ArrakisError("it must not go")
+
+    budget = Budget(1)
+    terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail)
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=insist)
+    halted = "more failed than the 1 that may"
+    assert [str(gone[id]) for id in ids] == [halted, "it must not go", "it must not go", halted]
+    assert [world.status(id) for id in ids] == ["destroying"] + ["running"] * 3
+
+
+def test_keys_that_cannot_be_deleted_count_as_failures_at_once(world: World) -> None:
+    made = [overdue(world, f"over-{number}") for number in range(5)]
+    budget, ids = Budget(2), [row.id for row in made]
+    terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail)
+    gone = removal.clean_up(world.database, DEAD, ids, terms, insist=nothing)
+    left = [each.unsettled for each in gone.values() if isinstance(each, Destroyed)]
+    assert len(left) == 2
+    assert all(str(each).startswith("its keys are left: ") for each in left)
+    assert [str(gone[id]) for id in ids[2:]] == ["more failed than the 2 that may"] * 3
+    assert [world.status(id) for id in ids] == ["destroyed"] * 2 + ["destroying"] * 3
+
+
 def test_a_halt_ends_it_in_the_midst_and_another_call_takes_it_up(world: World) -> None:
     made = [overdue(world, f"over-{number}") for number in range(3)]
     budget, ids = Budget(0), [row.id for row in made]
@@ -255,16 +283,16 @@ def test_without_redis_it_goes_and_says_what_is_left_and_a_second_call_finishes(
     told: list[tuple[str, object]] = []
     gone = clean_up(world, made.id, keys=DEAD, tell=lambda step, seen: told.append((step, dict(seen))))
     assert isinstance(gone.unsettled, Unreachable)
-    assert told[1:] == [
-        ("keys left", {"error": gone.unsettled}),
-        ("schemas dropped", {"schemas": made.schema_name}),
-    ]
+    assert [step for step, _ in told] == ["condemned", "keys left", "schemas dropped"]
+    assert told[2] == ("schemas dropped", {"schemas": made.schema_name})
+    assert told[1] == ("keys left", {"error": gone.unsettled.__cause__})
+    assert str(gone.unsettled) == f"its keys are left: {gone.unsettled.__cause__}"
     assert (gone.keys, world.status(made.id), world.schemas(), world.mapped()) == (0, "destroyed", set(), {})
     assert left_over(world) == [made.id]
     assert len(world.key_names()) == 6  # and its route, which ends by itself
     again = clean_up(world, made.id)
     assert (again.keys, again.schemas, again.unsettled) == (5, [], None)
-    assert (left_over(world), world.key_names()) == ([], {"sandbox:route:1"})
+    assert (left_over(world), world.key_names()) == ([], set())
     before = everything(world)
     assert clean_up(world, made.id).keys == 0
     assert everything(world) == before  # a third one finds nothing to do, and writes nothing

@@ -27,13 +27,14 @@ def test_so_many_may_fail(most: int, failures: int, halted: str) -> None:
 
 
 def test_what_was_told_in_the_midst_of_a_lot_is_counted_once_and_one_error_of_many_for_each() -> None:
-    budget, told, of_all = Budget(5), stuck(), stuck()
+    budget, told, also_told, of_all = Budget(6), stuck(), stuck(), stuck()
     budget.fail(told)
-    budget.spend([told, stuck()])
+    budget.fail(also_told)
+    budget.spend([told, also_told, stuck()])
     budget.spend([of_all] * 3)
     assert budget.halted == ""
     budget.spend([stuck()])
-    assert budget.halted == "more failed than the 5 that may"
+    assert budget.halted == "more failed than the 6 that may"
 
 
 def test_one_too_many_in_the_midst_of_a_lot_halts_at_once() -> None:

@@ -53,11 +53,12 @@ def result(phase: Phase | None, settled: bool) -> Result:
     return Result(action=action(1), phase=phase, reason="", settled=settled)
 
 
-DONE, SKIPPED, FAILED, UNREACHED = (
+DONE, SKIPPED, FAILED, UNREACHED, UNFINISHED = (
     result(Phase.DONE, True),
     result(Phase.SKIPPED, False),
     result(Phase.FAILED, False),
     result(None, False),
+    result(Phase.STARTED, False),
 )
 
 
@@ -71,7 +72,9 @@ DONE, SKIPPED, FAILED, UNREACHED = (
         ([DONE, FAILED], (), Exit.PARTLY),
         ([FAILED, UNREACHED], (), Exit.ERROR),
         ([SKIPPED, FAILED], (FINDING,), Exit.ERROR),
-        ([SKIPPED, UNREACHED], (), Exit.REFUSED),
+        ([SKIPPED, SKIPPED], (), Exit.REFUSED),
+        ([SKIPPED, UNREACHED], (), Exit.ERROR),
+        ([SKIPPED, UNFINISHED], (), Exit.ERROR),
     ],
 )
 def test_the_exit_code_is_of_all_targets_together(results: list[Result], left: Any, code: Exit) -> None:
@@ -284,6 +287,18 @@ def test_workers_are_daemons_that_share_the_lots() -> None:
     assert sorted(each.name for each in seen) == ["worker 0", "worker 1", "worker 2"]
     assert all(each.daemon for each in seen)
     assert module._GLANCE < 1
+
+
+def test_one_worker_that_is_throttled_may_be_long_at_it_and_has_a_thread() -> None:
+    seen = list[threading.Thread]()
+
+    class Slow(Things):
+        def apply(self, action: Action) -> None:
+            seen.append(threading.current_thread())
+            super().apply(action)
+
+    run(Slow(), pace=Pace(throttled=True))
+    assert {each.name for each in seen} == {"worker 0"}
 
 
 def test_one_worker_is_who_called() -> None:

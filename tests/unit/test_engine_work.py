@@ -13,7 +13,7 @@ from runbooks.engine.journal import Record
 from runbooks.engine.model import Action, Observation, Pace, Phase, Reversibility, State
 from runbooks.engine.page import Rights
 from runbooks.engine.work import Result, Work
-from sandbox.errors import ArrakisError, Unreachable
+from sandbox.errors import ArrakisError, Halted, Unreachable
 from tests.unit.plans import action
 
 BEFORE, AFTER, PARTLY, CHANGED = State.BEFORE, State.AFTER, State.PARTLY, State.CHANGED
@@ -295,15 +295,40 @@ def test_who_may_not_go_on_says_nothing_of_the_targets(error: ArrakisError) -> N
 
     many, journal = Many(), Written()
     at_work = work(many, journal, check=check, pace=Pace(lot=9, failures=9))
-    assert at_work.do(LOT) == [Result(action=each, phase=Phase.FAILED, reason=str(error)) for each in LOT]
+    assert at_work.do(LOT) == [
+        Result(action=each, phase=None, reason=f"not reached: {error}") for each in LOT
+    ]
     alone = work(many, journal, check=check)
     alone.do(LOT[:1])
     assert alone.budget.halted == str(error)
-    assert (at_work.budget.halted, many.calls, journal.records if journal.calls[0][1] else []) == (
-        str(error),
-        [],
-        [],
-    )
+    assert (at_work.budget.halted, many.calls, journal.calls) == (str(error), [], [])
+
+
+def test_a_halt_in_the_midst_is_no_failure_and_what_failed_before_it_keeps_its_reason() -> None:
+    many, journal = Many(), Written()
+    many.broken = {"a1": ArrakisError("stuck"), "a2": Halted("interrupted")}
+    at_work = work(many, journal, pace=Pace(lot=9, failures=9))
+    found = {each.action.id: (each.phase, each.reason) for each in at_work.do(LOT)}
+    assert found["a1"] == (Phase.FAILED, "stuck")
+    assert found["a2"] == (Phase.STARTED, "not finished: interrupted")
+    assert [each.action for each in journal.records if each.phase is Phase.FAILED] == ["a1"]
+    assert at_work.budget.halted == "interrupted"
+
+
+def test_a_halt_that_comes_while_it_looks_begins_nothing() -> None:
+    many, journal = Many(), Written()
+    at_work = work(many, journal, pace=Pace(lot=9, failures=9))
+    looking = many.observe_all
+
+    def look(actions: Sequence[Action]) -> Any:
+        at_work.budget.halt("interrupted")
+        return looking(actions)
+
+    many.observe_all = look  # type: ignore[method-assign]
+    assert [(each.phase, each.reason) for each in at_work.do(LOT)] == [
+        (None, "not reached: interrupted")
+    ] * len(LOT)
+    assert journal.records == []
 
 
 @pytest.mark.parametrize(
@@ -338,7 +363,7 @@ def test_a_verb_that_nobody_knows_fails() -> None:
     at_work = work(Many(), Written())
     [found] = at_work.do([replace(ACTIONS[0], verb="melt")])
     assert (found.phase, found.reason) == (Phase.FAILED, "nobody here knows how to 'melt'")
-    [found] = at_work.do([replace(ACTIONS[0], verb="undo melt")])
+    [found] = work(Many(), Written()).do([replace(ACTIONS[0], verb="undo melt")])
     assert found.reason == "nobody here knows how to 'undo melt'"
 
 
