@@ -78,9 +78,9 @@ def execute(
 ) -> Outcome:
     """Work through the actions in order, at the runbook's pace; stop where more failed than its budget allows.
 
-    `past` holds an interrupted run's records, `left` is told in the outcome. `check` is called before each lot and raises when we may not go on. Where
-    several work at once, or long, Ctrl-C halts the budget: each finishes the step that it has in hand, and `interrupted` is called. `alone` says whether nobody else
-    is at work, so that lots may be ample.
+    `past` holds an interrupted run's records, `left` is told in the outcome. `check` is called before each lot and raises when we
+    may not go on. Where several work at once, or long, Ctrl-C halts the budget: each finishes the step that it has in hand, and
+    `interrupted` is called. `alone` says whether nobody else is at work, so that lots may be ample.
     """
     pace = pace or Pace()
     work = Work(run, journal=journal, remedies=remedies, check=check, past=past, pace=pace, budget=budget)
@@ -91,13 +91,16 @@ def execute(
         if action.id in ended_before
     }
 
+    midway: dict[str, Result] = {}
+
     def tell(some: Sequence[Result]) -> None:
         for result in some:
+            if result.phase not in _TOLD:
+                midway[result.action.id] = result
+                continue
             results[result.action.id] = result
-            ended = sum(each.phase in _TOLD for each in results.values())
-            if result.phase in _TOLD:
-                with suppress(OSError):  # nobody reads along any more; the work goes on
-                    progress(result, ended, len(plan.actions))
+            with suppress(OSError):  # nobody reads along any more; the work goes on
+                progress(result, len(results), len(plan.actions))
 
     waiting = [action for action in plan.actions if action.id not in ended_before]
     most = min(pace.ample, ceil(len(waiting) / pace.workers))
@@ -108,7 +111,9 @@ def execute(
         run=run,
         plan=plan,
         results=tuple(
-            results.get(action.id) or Result(action=action, phase=None, reason=unreached)
+            results.get(action.id)
+            or midway.get(action.id)
+            or Result(action=action, phase=None, reason=unreached)
             for action in plan.actions
         ),
         left=tuple(left),

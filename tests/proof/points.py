@@ -61,6 +61,7 @@ class Blow(StrEnum):
     BEFORE = "killed before a change"
     AFTER = "killed after a change"
     LOST = "the connection lost before a call reached the server"
+    WITHIN = "the connection lost in the midst of a transaction"
     UNANSWERED = "the connection lost after a change was made"
     GONE = "the server gone after a change was made"
 
@@ -90,22 +91,25 @@ class Points:
         URLLib3Session.send = self._aws(URLLib3Session.send)
 
     @contextmanager
-    def _call(self, system: str, *, change: bool, may_fail: bool = True) -> Iterator[Blow | None]:
+    def _call(
+        self, system: str, *, change: bool, may_fail: bool = True, within: bool = False
+    ) -> Iterator[Blow | None]:
         """Make a call, or write a record, and suffer what falls there: the caller loses its connection, before or after."""
-        blow = self._falls(system, change=change, may_fail=may_fail)
+        points = {Blow.LOST: may_fail, Blow.WITHIN: within}
+        blow = self._falls(system, points.get(self._blow, change))
         if blow is Blow.BEFORE:
             _die()
         yield blow
         if blow is Blow.AFTER:
             _die()
 
-    def _falls(self, system: str, *, change: bool, may_fail: bool) -> Blow | None:
+    def _falls(self, system: str, is_point: bool) -> Blow | None:
         with self._counting:
             if not self.armed:
                 return None
             if self._gone == system:
                 return Blow.LOST
-            if not (may_fail if self._blow is Blow.LOST else change):
+            if not is_point:
                 return None
             self.passed += 1
             if self.passed != self._number:
@@ -126,10 +130,10 @@ class Points:
         def struck(cursor: psycopg.Cursor[Any], query: Any, *args: Any, **named: Any) -> Any:
             connection = cursor.connection
             word, change = _told(connection, query)
-            with self._call(
-                "PostgreSQL", change=change, may_fail=change or word in ("BEGIN", "COMMIT")
-            ) as blow:
-                if blow is Blow.LOST:
+            ends = word in ("BEGIN", "COMMIT")
+            within = not ends and not change and not getattr(connection, "looks", True)
+            with self._call("PostgreSQL", change=change, may_fail=change or ends, within=within) as blow:
+                if blow in (Blow.LOST, Blow.WITHIN):
                     _hang_up(connection)
                 answer = execute(cursor, query, *args, **named)
                 if blow in (Blow.UNANSWERED, Blow.GONE):
