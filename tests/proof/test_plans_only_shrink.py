@@ -102,7 +102,9 @@ def shrink(desk: Desk, world: World, seed: int, count: int) -> int:
         before = field.contents()
         outcome = desk.apply(plan)
         unreached = {
-            each.action.resource.id for each in outcome.results if each.phase in (Phase.FAILED, None)
+            each.action.resource.id
+            for each in outcome.results
+            if each.phase in (Phase.FAILED, Phase.STARTED, None)
         }
         schemas, families = moved(field, before)
         for orphan, parts in spared.items():
