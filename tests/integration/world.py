@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -66,6 +67,17 @@ class World:
     def key_names(self) -> set[str]:
         """Return every key."""
         return {key.decode() for key in self.redis.scan_iter(count=5000)}
+
+    @contextmanager
+    def visitor(self) -> Iterator[psycopg.Connection[Any]]:
+        """Connect as somebody who leaves nothing of themselves: a backend goes on for a moment when its client has gone.
+
+        Its counters are handed over before it leaves, and its last statement names nothing.
+        """
+        with psycopg.connect(self.env["DATABASE_URL"], autocommit=True) as connection:
+            yield connection
+            connection.execute("SELECT pg_stat_force_next_flush()")
+            connection.execute("SELECT 1")
 
     def make(self, name: str, *, owner: str | None = None, guilds: tuple[str, ...] = ()) -> Sandbox:
         """Create a sandbox with keys and a cached route for each guild, as one that is in use has."""

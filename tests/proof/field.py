@@ -123,8 +123,8 @@ class Field:
         return made
 
     def make_schema(self, name: str, *, rows: int) -> None:
-        """Make a schema with a table; its counters are handed over at once, as a session's end does."""
-        with psycopg.connect(self.world.env["DATABASE_URL"], autocommit=True) as other:
+        """Make a schema with a table; its counters are handed over at once."""
+        with self.world.visitor() as other:
             other.execute(f'CREATE SCHEMA "{name}"; CREATE TABLE "{name}".kept (id int)'.encode())
             other.execute(f'INSERT INTO "{name}".kept SELECT generate_series(1, {rows})'.encode())
 
@@ -160,7 +160,7 @@ class Field:
         return BOTH if short else NOTHING
 
     def written(self, orphan: Orphan) -> Spared:
-        with psycopg.connect(self.world.env["DATABASE_URL"], autocommit=True) as other:
+        with self.world.visitor() as other:
             other.execute(f'INSERT INTO "{orphan.schema}".kept VALUES (99)'.encode())
         return SCHEMA
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from lab.incidents.cloud import Account
 from lab.names import APP, CLEANUP, CLUSTER, INSTANCE, WORKER
 from runbooks.engine import lease
@@ -175,7 +173,7 @@ class Ground:
 
     def schema(self, name: str) -> None:
         """Make a schema with a table."""
-        with psycopg.connect(self.world.env["DATABASE_URL"]) as other:  # its end hands its counters over
+        with self.world.visitor() as other:
             other.execute(f'CREATE SCHEMA "{name}"; CREATE TABLE "{name}".kept AS SELECT 1 AS id'.encode())
 
     def keys(self, prefix: str) -> None:
