@@ -28,21 +28,23 @@ class Copies:
     def __init__(self, sql: SqlWriter, journal: Journal, run: str) -> None:
         """Become the mirror of a journal; what earlier runs could not copy is copied at once, if it can be."""
         self._mirror, self._journal, self._run = Mirror(sql), journal, run
-        self._awaited: dict[str, Arrivals] = {}
+        self._awaited: dict[int, tuple[set[str], Arrivals]] = {}  # an action may be awaited twice
         self.missed: ArrakisError | None = None
         self._mirror.catch_up(journal.entries())
         journal.mirror = self._copy
 
     @contextmanager
     def awaiting(self, actions: Sequence[Action]) -> Iterator[Arrivals]:
-        """Yield what becomes of these actions, as it is written down."""
+        """Yield what becomes of these actions, as it is written down.
+
+        Two threads may await the same action: the queue hands out again what nobody was heard to be at.
+        """
         arrivals = Arrivals()
-        self._awaited |= {action.id: arrivals for action in actions}
+        self._awaited[id(arrivals)] = {action.id for action in actions}, arrivals
         try:
             yield arrivals
         finally:
-            for action in actions:
-                del self._awaited[action.id]
+            del self._awaited[id(arrivals)]
 
     def catch_up(self) -> None:
         """Copy what could not be copied when it was written. Raises where it still cannot."""
@@ -61,9 +63,9 @@ class Copies:
         except ArrakisError as error:  # on disk it is; it is not answered for until it is copied
             self.missed, copied = error, False
         for entry in entries:
-            if entry.action in self._awaited and entry.phase in ENDED:
-                arrivals = self._awaited[entry.action]
-                if entry.observed.get("unreachable"):
-                    arrivals.unreachable.add(entry.action)
-                elif copied:
-                    arrivals.ended.add(entry.action)
+            for names, arrivals in list(self._awaited.values()):  # others come and go meanwhile
+                if entry.action in names and entry.phase in ENDED:
+                    if entry.observed.get("unreachable"):
+                        arrivals.unreachable.add(entry.action)
+                    elif copied:
+                        arrivals.ended.add(entry.action)

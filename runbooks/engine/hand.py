@@ -40,10 +40,11 @@ class Hand:
 
     def take(self, run: str, limit: int, *, wait: float) -> list[Parcel]:
         """Take work off the queue, as WorkQueue does."""
+        began = time.monotonic()  # from when on it may have been handed out, however late we learned of it
         taken = self._queue.take(run, limit, wait=wait)
         with self._holding:
             if taken and not self._parcels:
-                self._oldest = time.monotonic()
+                self._oldest = began
             self._parcels |= {parcel.receipt: parcel for parcel in taken}
         return taken
 
@@ -90,6 +91,8 @@ class Hand:
         while not self._over.wait(self._patience / 4):
             with self._holding:
                 parcels = list(self._parcels.values())
+            if not parcels:
+                continue  # nobody would be asked, so nobody has heard us
             began = time.monotonic()
             try:
                 self._queue.answer(parcels, Reply.AT_IT)

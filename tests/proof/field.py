@@ -75,7 +75,7 @@ class Field:
             self.world.wipe()
 
     def contents(self) -> Contents:
-        """Read everything. No key looks used afterwards."""
+        """Read everything. No key and no schema looks used afterwards."""
         schemas = {}
         found = self.world.sql.execute(
             "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^(sandbox|quarantine|moved)'"
@@ -93,6 +93,7 @@ class Field:
                 ).fetchall()
             ]
             schemas[str(name)] = tuple(rows)
+        self.settle()
         return Contents(schemas=schemas, keys=frozenset(self.world.redis.scan_iter(count=1000)))
 
     def holds(self, key: bytes, moved: bytes) -> bool:
