@@ -175,7 +175,8 @@ def _go_through(
     try:
         wait_for(crew)
     except KeyboardInterrupt:
-        work.budget.halt("interrupted")
+        if not work.budget.halted:
+            work.budget.halt("interrupted")
         interrupted()
         wait_for(crew)
 

@@ -25,9 +25,9 @@ class Budget:
         return f"more failed than the {self._most} that may" if self._most else "one failed"
 
     def halt(self, why: str) -> None:
-        """Let nothing more be begun. The first who says why is heard."""
+        """Let nothing more be begun. The first who says why is heard, before the count of what failed."""
         with self._counting:
-            self._why = self.halted or why
+            self._why = self._why or why
 
     def insist(self) -> None:
         """Raise Halted where nothing more may be begun. It is asked before each small step of long work."""

@@ -90,6 +90,9 @@ class Work:
         }
         self._write_failed(failures)
         self.budget.spend(failures.values())
+        if failures:  # perhaps because another took over: then that is why nothing more is begun
+            with suppress(ArrakisError):
+                self._barred()
         return [results[action.id] for action in lot]
 
     def _barred(self) -> str:
