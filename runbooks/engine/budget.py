@@ -45,7 +45,7 @@ class Budget:
         Who may not go on found nothing wrong with the target, and begins nothing more.
         """
         with self._counting:
-            new = [each for each in errors if not isinstance(each, Halted) and id(each) not in self._told]
+            new = [each for each in errors if id(each) not in self._told]
             self._told |= {id(error): error for error in new}
             self._spent += len(new)
         for error in errors:

@@ -168,6 +168,14 @@ def test_the_queue_is_told_four_times_within_its_patience_what_we_are_at(
     assert queue.said == [([FIRST, SECOND], Reply.AT_IT, 0)] * 2
 
 
+def test_with_nothing_in_hand_nobody_is_asked_and_nobody_has_heard_us(
+    hand: Hand, queue: Queue, clock: Clock
+) -> None:
+    heard = hand._heard
+    assert speak(hand, clock, 2).waited == [7.5] * 3
+    assert (queue.said, hand._heard) == ([], heard)
+
+
 def test_who_was_not_heard_says_it_again(hand: Hand, queue: Queue, clock: Clock) -> None:
     take(hand, queue, FIRST)
     answers: list[ArrakisError | None] = [Unreachable("no answer"), None]
