@@ -325,10 +325,36 @@ def test_a_halt_that_comes_while_it_looks_begins_nothing() -> None:
         return looking(actions)
 
     many.observe_all = look  # type: ignore[method-assign]
-    assert [(each.phase, each.reason) for each in at_work.do(LOT)] == [
-        (None, "not reached: interrupted")
-    ] * len(LOT)
-    assert journal.records == []
+    many.users = {"a1": "ada"}
+    assert at_work.do(LOT) == [
+        Result(action=LOT[0], phase=Phase.SKIPPED, reason="in use: ada"),
+        Result(action=LOT[1], phase=None, reason="not reached: interrupted"),
+    ]
+    assert [record.phase for record in journal.records] == [Phase.SKIPPED]
+
+
+@pytest.mark.parametrize(
+    ("broken", "second", "halted"),
+    [
+        (False, LeaseHeld("taken over"), ""),
+        (True, LeaseHeld("taken over"), "taken over"),
+        (True, Unreachable("no answer"), "one failed"),
+        (True, None, "one failed"),
+    ],
+)
+def test_after_a_failure_it_is_asked_whether_another_took_over(
+    broken: bool, second: ArrakisError | None, halted: str
+) -> None:
+    many, answers = Many(), [None, second]
+    many.broken = {"a1": ArrakisError("stuck")} if broken else {}
+
+    def check() -> None:
+        if error := answers.pop(0):
+            raise error
+
+    at_work = work(many, Written(), check=check, pace=Pace(lot=9))
+    at_work.do(LOT)
+    assert at_work.budget.halted == halted
 
 
 @pytest.mark.parametrize(
