@@ -123,7 +123,7 @@ def test_a_killed_trim_is_taken_up_where_it_stopped(newcomer: Engineer, log: Log
     with psycopg.connect(url) as holder:
         holder.execute(last.encode())
         with newcomer.calling(*asked) as (process, _):
-            eventually(lambda: log.count(waits) > 0 or process.poll() is not None, pause=0)
+            eventually(lambda: log.count(waits) > 0 or process.poll() is not None, seconds=60, pause=0)
             process.kill()
             process.communicate()
     assert 0 < log.old < FEW
