@@ -17,7 +17,7 @@ from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.postgres_transaction import Transaction
 from tests.acceptance.engineer import Engineer, eventually
 
-FEW = 6_000
+FEW = 3_000
 MANY = 300_000
 Row = tuple[object, ...]
 
