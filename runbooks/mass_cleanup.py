@@ -10,7 +10,8 @@ May change it takes sandboxes that are over away for good: routes, keys, schemas
            sandbox owns, goes into quarantine. Never what is live, in use, or cannot be told; nothing while Redis does not
            say what keys there are.
 How        by several workers, each with many targets at a time: one look at each server for all of them, one pass over Redis. It slows
-           down, and waits, while production feels it. Ctrl-C finishes the step that each has in hand (a `cleanup-worker` its lot); `invoke resume --run ID` goes on.
+           down, and waits, while production feels it. Ctrl-C finishes the step that each has in hand (a `cleanup-worker` its
+           lot); `invoke resume --run ID` goes on.
 Undo       `invoke undo --run ID` gives back what went into quarantine. What was taken away is gone.
 """
 
@@ -51,17 +52,21 @@ _SEE = 'psql "$DATABASE_URL" -c "SELECT status, count(*) FROM public.sandboxes G
 
 def diagnose(evidence: Evidence) -> list[Finding]:
     """Say how much there is of each group, and what cannot be told. Pure."""
-    found, _ = candidates(evidence)
+    return _diagnosed(evidence, candidates(evidence)[0])
+
+
+def outlook(evidence: Evidence) -> list[Finding]:
+    """Say what there is after a run, and what is not to be taken away just now: what it left half done, too. Pure."""
+    found, left = candidates(evidence)
+    return [*_diagnosed(evidence, found), *left]
+
+
+def _diagnosed(evidence: Evidence, found: Sequence[Candidate]) -> list[Finding]:
     facts = {"sandboxes": evidence.due, "orphans": evidence.orphans}
     if isinstance(evidence.orphans, Known):
         facts |= dict(sources(evidence.orphans.value))
     findings = [unknown(name, fact) for name, fact in facts.items() if isinstance(fact, Unknown)]
     return findings + [_group(evidence, group, found) for group in GROUPS]
-
-
-def outlook(evidence: Evidence) -> list[Finding]:
-    """Say what there is after a run, and what is not to be taken away just now: what it left half done, too. Pure."""
-    return diagnose(evidence) + candidates(evidence)[1]
 
 
 def propose(evidence: Evidence, *, choice: Choice | None = None) -> tuple[list[Action], list[Finding]]:

@@ -11,7 +11,7 @@ from math import ceil
 from runbooks.engine.budget import Budget
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
-from runbooks.engine.model import Action, Finding, Pace, Phase, Plan, Remedy, Reversibility
+from runbooks.engine.model import ENDED, SETTLED, Action, Finding, Pace, Phase, Plan, Remedy, Reversibility
 from runbooks.engine.plan import as_json, from_json, seal
 from runbooks.engine.work import UNDO, Result, Work
 from sandbox.errors import ArrakisError
@@ -27,8 +27,6 @@ __all__ = [
     "wait_for",
 ]
 
-_ENDED = (Phase.DONE, Phase.SKIPPED)
-_TOLD = (*_ENDED, Phase.FAILED)
 _GLANCE = 0.05  # seconds between two looks at whether all have ended
 
 
@@ -84,7 +82,7 @@ def execute(
     """
     pace = pace or Pace()
     work = Work(run, journal=journal, remedies=remedies, check=check, past=past, pace=pace, budget=budget)
-    ended_before = {entry.action: entry for entry in past if entry.action and entry.phase in _ENDED}
+    ended_before = {entry.action: entry for entry in past if entry.action and entry.phase in SETTLED}
     results = {
         action.id: remembered(action, ended_before[action.id])
         for action in plan.actions
@@ -95,7 +93,7 @@ def execute(
 
     def tell(some: Sequence[Result]) -> None:
         for result in some:
-            if result.phase not in _TOLD:
+            if result.phase not in ENDED:
                 midway[result.action.id] = result
                 continue
             results[result.action.id] = result

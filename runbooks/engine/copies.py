@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from runbooks.engine.distributed import ENDED
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import Mirror
-from runbooks.engine.model import Action
+from runbooks.engine.model import ENDED, Action
 from sandbox.errors import ArrakisError
 from sandbox.ports import SqlWriter
 

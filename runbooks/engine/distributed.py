@@ -15,7 +15,7 @@ from runbooks.engine.errors import PlanError
 from runbooks.engine.gate import Gate
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import Lease, Mirror, records
-from runbooks.engine.model import Action, Phase, Plan, Runbook
+from runbooks.engine.model import ENDED, SETTLED, Action, Phase, Plan, Runbook
 from runbooks.engine.operate import Ask, Operator, TakenUp
 from runbooks.engine.permission import HANDING_OVER
 from runbooks.engine.runner import new_run
@@ -25,7 +25,6 @@ from sandbox.errors import ArrakisError, Unreachable
 from sandbox.ports import SqlWriter, WorkQueue
 
 __all__ = [
-    "ENDED",
     "PATIENCE",
     "Coordinator",
     "distributed",
@@ -37,11 +36,6 @@ __all__ = [
 
 PATIENCE = timedelta(seconds=30)
 """How long a worker may be silent before what it has in hand is given to another."""
-
-ENDED = (Phase.DONE, Phase.SKIPPED, Phase.FAILED)
-"""The phases that end an action. One that failed is tried again when it is put on the queue again."""
-
-_SETTLED = (Phase.DONE, Phase.SKIPPED)
 
 
 def work_queue(environment: Environment, *, timeout: float) -> WorkQueue:
@@ -150,7 +144,7 @@ def outcome_of(run: str, plan: Plan, past: Sequence[JournalEntry]) -> Outcome:
     last: dict[str, JournalEntry] = {}
     for entry in past:
         before = last.get(entry.action or "")
-        if entry.action and entry.phase in ENDED and not (before and before.phase in _SETTLED):
+        if entry.action and entry.phase in ENDED and not (before and before.phase in SETTLED):
             last[entry.action] = entry
     return Outcome(
         run=run, plan=plan, results=tuple(_result(each, last.get(each.id)) for each in plan.actions)

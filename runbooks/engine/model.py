@@ -9,7 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 from runbooks.engine.page import Page, Rights
 
 __all__ = [
+    "ENDED",
     "LEFT_ALONE",
+    "SETTLED",
     "Action",
     "Bulk",
     "BulkUndo",
@@ -70,6 +72,13 @@ class Phase(StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
     RUN_ENDED = "run-ended"
+
+
+SETTLED = (Phase.DONE, Phase.SKIPPED)
+"""What `resume` passes over."""
+
+ENDED = (*SETTLED, Phase.FAILED)
+"""The phases that end an action. One that failed is tried again when its run is taken up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,18 @@ from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import Journal, JournalEntry
 from runbooks.engine.lease import actor, records
-from runbooks.engine.model import Action, Finding, Phase, Plan, Runbook, Severity, Target, Trial, Verdict
+from runbooks.engine.model import (
+    SETTLED,
+    Action,
+    Finding,
+    Phase,
+    Plan,
+    Runbook,
+    Severity,
+    Target,
+    Trial,
+    Verdict,
+)
 from runbooks.engine.page import Rights
 from runbooks.engine.runner import Runner, new_run
 from runbooks.engine.standing import refuse_undone
@@ -69,7 +80,7 @@ class TakenUp:
     @property
     def left(self) -> tuple[Action, ...]:
         """Return the actions that are neither done nor skipped."""
-        ended = {entry.action for entry in self.past if entry.phase in (Phase.DONE, Phase.SKIPPED)}
+        ended = {entry.action for entry in self.past if entry.phase in SETTLED}
         return tuple(action for action in self.plan.actions if action.id not in ended)
 
 

@@ -10,12 +10,12 @@ from datetime import timedelta
 
 from runbooks.engine.apply import wait_for
 from runbooks.engine.copies import Arrivals, Copies
-from runbooks.engine.distributed import ENDED, end_run, workers_of
+from runbooks.engine.distributed import end_run, workers_of
 from runbooks.engine.gate import Gate
 from runbooks.engine.hand import Hand
 from runbooks.engine.journal import Journal, JournalEntry, Record
 from runbooks.engine.lease import Lease, holder
-from runbooks.engine.model import Pace, Phase, Remedy
+from runbooks.engine.model import ENDED, Pace, Phase, Remedy
 from runbooks.engine.operate import Operator, TakenUp
 from runbooks.engine.runner import at_pace
 from runbooks.engine.sorting import Sorted, sort_out

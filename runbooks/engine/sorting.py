@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from runbooks.engine.journal import JournalEntry
-from runbooks.engine.model import Phase
+from runbooks.engine.model import SETTLED, Phase
 from sandbox.ports import Parcel
 
 __all__ = ["DEADLY", "Sorted", "sort_out"]
@@ -39,7 +39,7 @@ def sort_out(parcels: Sequence[Parcel], actions: Container[str], past: Sequence[
     alone: list[Parcel] = []
     suspect: list[Parcel] = []
     fresh: list[Parcel] = []
-    settled = {entry.action for entry in past if entry.phase in (Phase.DONE, Phase.SKIPPED)}
+    settled = {entry.action for entry in past if entry.phase in SETTLED}
     for parcel in parcels:
         begun = _begun(past, parcel.action)
         if parcel.action is None or parcel.action not in actions:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runbooks.engine.errors import Exit
-from runbooks.engine.model import Phase
+from runbooks.engine.model import ENDED, Phase
 from runbooks.engine.work import Result
 from sandbox.errors import ArrakisError
 
@@ -78,13 +78,10 @@ class Tally:
     def __str__(self) -> str:
         """Return it in one line."""
         phases = sum(self._ended.values(), Counter[Phase]())
-        told = ", ".join(f"{phases[phase]} {phase}" for phase in (Phase.DONE, Phase.SKIPPED, Phase.FAILED))
+        told = ", ".join(f"{phases[phase]} {phase}" for phase in ENDED)
         return f"{told}, {len(self._aside)} set aside"
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON's own types."""
-        runs = {
-            run: {phase.value: phases[phase] for phase in (Phase.DONE, Phase.SKIPPED, Phase.FAILED)}
-            for run, phases in self._ended.items()
-        }
+        runs = {run: {phase.value: phases[phase] for phase in ENDED} for run, phases in self._ended.items()}
         return {"runs": runs, "set_aside": self._aside, "exit": int(self.exit)}

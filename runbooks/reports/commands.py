@@ -3,14 +3,13 @@
 from runbooks.engine.apply import Outcome
 from runbooks.engine.environment import Environment, command, naming
 from runbooks.engine.guards import blast_radius, targets
-from runbooks.engine.model import Phase, Reversibility
+from runbooks.engine.model import SETTLED, Phase, Reversibility
 from runbooks.engine.operate import Diagnosis
 from runbooks.engine.work import UNDO, Result
 
 __all__ = ["applying", "resumable", "resuming", "reverting", "undoable"]
 
 _BEGUN = (Phase.DONE, Phase.FAILED, Phase.STARTED)
-_ENDED = (Phase.DONE, Phase.SKIPPED)
 
 
 def applying(found: Diagnosis, *, incident: str = "") -> str | None:
@@ -39,7 +38,7 @@ def reverting(outcome: Outcome, environment: Environment, *, incident: str = "")
 
 def resumable(outcome: Outcome) -> bool:
     """Whether something failed, was not finished, or not reached."""
-    return any(result.phase not in _ENDED for result in outcome.results)
+    return any(result.phase not in SETTLED for result in outcome.results)
 
 
 def undoable(result: Result) -> bool:

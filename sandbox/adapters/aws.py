@@ -1,4 +1,4 @@
-"""AWS through botocore, which is what boto3 does its calls with: no more of it is needed, and it takes half the time to import."""
+"""AWS through botocore, which is what boto3 does its calls with: no more of it is needed, and it is sooner imported."""
 
 import io
 import os
