@@ -4,6 +4,7 @@ Written from the JSON API of nats-server 2.9, the oldest that can look for the n
 answer the same. Times travel in nanoseconds.
 """
 
+import asyncio
 import json
 from base64 import b64decode
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from sandbox.streams import takes
 __all__ = ["JetStream", "Refusal", "document", "duration", "leaderless", "nanoseconds"]
 
 _NO_MESSAGE = 10037
+_NO_STORE = 10049
+_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds, while a server clears away the files of a stream that was deleted
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -83,7 +86,7 @@ class JetStream:
 
     async def create_stream(self, config: StreamConfig) -> None:
         """Create a stream; the server refuses where another of that name is set up differently."""
-        await self._ask(f"STREAM.CREATE.{config.name}", _stream_request(config))
+        await self._made(config.name, _stream_request(config))
 
     async def create_consumer(self, config: ConsumerConfig) -> None:
         """Create a consumer; the server refuses where another of that name is set up differently.
@@ -124,6 +127,17 @@ class JetStream:
                 raise _no_home(stream, subject) from error
             raise leaderless(f"stream {stream}", subject) from error
         return int(document(answer, subject)["seq"])
+
+    async def _made(self, stream: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a stream. Where one of that name was deleted a moment ago there is no place for its store yet: it is tried again."""
+        for pause in _PAUSES:
+            try:
+                return await self._ask(f"STREAM.CREATE.{stream}", wanted)
+            except Refusal as refusal:
+                if refusal.number != _NO_STORE:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._ask(f"STREAM.CREATE.{stream}", wanted)
 
     async def _found(self, request: str, question: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         try:

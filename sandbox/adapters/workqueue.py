@@ -121,7 +121,7 @@ class _Queues(JetStream):
         if found is None:
             wanted = {**_NEEDED, "name": STREAM, "storage": "file", "num_replicas": replicas, "max_msgs": -1}
             wanted |= {"max_age": nanoseconds(_LIFETIME), "max_msg_size": _LARGEST}
-            found = await self._ask(f"STREAM.CREATE.{STREAM}", wanted)
+            found = await self._made(STREAM, wanted)
         for name, value in _NEEDED.items():
             if found["config"].get(name) != value:
                 raise ArrakisError(
