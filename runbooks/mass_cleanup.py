@@ -158,7 +158,7 @@ RUNBOOK = Runbook(
             Threshold(
                 name="a lot",
                 value=f"{LOT} targets, {AMPLE} where nobody else is at work",
-                meaning="what a worker takes at a time, with one look and one pass over Redis for all of it",
+                meaning="what a worker takes at a time, with one look for all of it; workers that are ready share a pass over Redis",
             ),
             Threshold(name="failures", value=str(FAILURES), meaning="when more targets have failed it stops"),
             Threshold(

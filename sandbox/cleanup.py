@@ -34,7 +34,7 @@ STUCK_AFTER = timedelta(hours=1)
 # What this job began and could not finish is tried again by the next one, unless another may still be at it.
 _RETRY_AFTER = timedelta(minutes=5)
 _SESSIONS = 2  # that are kept from one sandbox to the next: a drop needs a second one
-_BATCH = 100  # sandboxes taken before their keys are deleted, in one pass over the keyspace for all of them
+_BATCH = 1000  # sandboxes taken before their keys are deleted, in one pass over the keyspace for all of them
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,10 +14,12 @@ from uuid import UUID
 
 from sandbox import registry, teardown
 from sandbox.errors import ArrakisError, Blocked, Busy, Halted, SandboxCode, SandboxError, Unreachable
+from sandbox.keyspace import Hold
 from sandbox.limits import check_name
 from sandbox.model import Sandbox, Status
 from sandbox.ports import KeyWriter, SqlReader, SqlTransaction, SqlWriter
 from sandbox.schemas import Fence
+from sandbox.sweep import Sweep
 from sandbox.teardown import Condemned
 
 __all__ = ["Destroyed", "Tell", "Terms", "clean_up", "destroy", "severally"]
@@ -77,7 +79,7 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
     def hold(transaction: SqlTransaction, names: Sequence[str]) -> list[Sandbox]:
         return [registry.locked(transaction, name=each) for each in names]
 
-    [gone] = _take_away(database, keys, [name], hold, Terms(actor=actor, now=now))
+    [gone] = _take_away(database, Sweep(database, keys), [name], hold, Terms(actor=actor, now=now))
     if isinstance(gone, Destroyed):
         return gone
     raise gone
@@ -85,7 +87,7 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
 
 def clean_up(
     database: SqlWriter,
-    keys: KeyWriter,
+    sweep: Sweep,
     ids: Sequence[UUID],
     terms: Terms,
     *,
@@ -93,7 +95,8 @@ def clean_up(
 ) -> Mapping[UUID, Destroyed | ArrakisError]:
     """Take away sandboxes that are over, as `destroy` does; return what went with each, or what `destroy` would raise.
 
-    `insist` is called with some rows held, before anything of them is changed, and raises where one of them must not go.
+    `insist` is called with some rows held, before anything of them is changed, and raises where one of them must not go. `sweep`
+    may be shared with other threads that do the same for the same run.
     """
 
     def hold(transaction: SqlTransaction, some: Sequence[UUID]) -> list[Sandbox]:
@@ -103,7 +106,7 @@ def clean_up(
         insist(transaction, rows)
         return rows
 
-    return dict(zip(ids, _take_away(database, keys, ids, hold, terms), strict=True))
+    return dict(zip(ids, _take_away(database, sweep, ids, hold, terms), strict=True))
 
 
 def severally(
@@ -152,15 +155,16 @@ def _is_lost(database: SqlReader, error: ArrakisError) -> bool:
 
 def _take_away(
     database: SqlWriter,
-    keys: KeyWriter,
+    sweep: Sweep,
     items: Sequence[T],
     hold: Callable[[SqlTransaction, Sequence[T]], list[Sandbox]],
     terms: Terms,
 ) -> list[Destroyed | ArrakisError]:
-    taken = _take_all(database, items, lambda some: _take(database, some, hold, terms), terms.failed)
-    condemned = [each for each in taken if isinstance(each, _Taken)]
-    going = [each.condemned for each in condemned]
-    gone = _clear(database, keys, going, terms) if going else {}
+    with sweep.joined() as clear:
+        taken = _take_all(database, items, lambda some: _take(database, some, hold, terms), terms.failed)
+        condemned = [each for each in taken if isinstance(each, _Taken)]
+        going = [each.condemned for each in condemned]
+        gone = clear(going, _holding(database, terms)) if going else {}
     ended = iter(
         severally(database, condemned, lambda each: _finish(database, each, gone, terms), terms.failed)
     )
@@ -210,10 +214,8 @@ def _take(
     return [_Taken(condemned=each, left=each.sandbox.id in left) for each in condemned]
 
 
-def _clear(
-    database: SqlWriter, keys: KeyWriter, condemned: Sequence[Condemned], terms: Terms
-) -> Mapping[UUID, int] | ArrakisError:
-    """Delete their keys in one pass; return how many each had, or why they are left."""
+def _holding(database: SqlWriter, terms: Terms) -> Hold:
+    """Return what holds the fence while a batch of keys is deleted."""
 
     @contextmanager
     def fenced() -> Iterator[None]:
@@ -222,12 +224,7 @@ def _clear(
             terms.fence(transaction)
             yield
 
-    try:
-        with database.snapshot() as snapshot:
-            roster = registry.claimants(snapshot, tokens=[str(each.sandbox.id) for each in condemned])
-        return teardown.clear(keys, roster, condemned, hold=fenced)
-    except ArrakisError as error:
-        return error
+    return fenced
 
 
 def _finish(

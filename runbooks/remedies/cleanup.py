@@ -15,6 +15,7 @@ from sandbox.errors import ArrakisError
 from sandbox.model import Sandbox, Status
 from sandbox.ports import SqlSnapshot, SqlTransaction
 from sandbox.removal import Destroyed, Terms
+from sandbox.sweep import Sweep
 from sandbox.text import clean
 
 __all__ = ["CleanUp", "DropBlocker"]
@@ -30,8 +31,9 @@ class CleanUp:
     rights = CLEANING
 
     def __init__(self, gate: Gate) -> None:
-        """Work through the gate."""
+        """Work through the gate. The workers of a run share a remedy, and so a pass over the keyspace."""
         self._gate = gate
+        self._sweep = Sweep(gate.write.sql, gate.write.keys)
 
     def observe(self, action: Action) -> Observation:
         """Look whether it is still over, and what is left of it."""
@@ -110,7 +112,7 @@ class CleanUp:
         )
         if tell:
             terms = replace(terms, tell=say)
-        gone = removal.clean_up(gate.write.sql, gate.write.keys, list(planned), terms, insist=insist)
+        gone = removal.clean_up(gate.write.sql, self._sweep, list(planned), terms, insist=insist)
         return {planned[id].id: error for id, each in gone.items() if (error := _failure(each))}
 
 
