@@ -28,10 +28,8 @@ bench/cleanup_under_load.py measures it."""
 
 _SLOWEST = 1 / 16  # of the full share
 _RECOVERY = 1 / 20  # of the full share with every calm sample
-_ALONE, _ALONE_SAMPLES = (
-    64.0,
-    3,
-)  # the share without anybody else, and after how many samples: more than any workers use
+_ALONE = 64.0  # the share where nobody else is at work: more than any workers use
+_ALONE_SAMPLES = 3  # in a row that see nobody else, before it is given
 _EVERY = 1.0  # seconds between samples
 _CHECKED = 0.5  # seconds between checks
 _CALM_SAMPLES, _CALM_EVERY = 5, 0.2

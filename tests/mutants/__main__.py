@@ -33,7 +33,12 @@ def main() -> int:
 
 def _alone(name: str, told: Mapping[str, Any], like: str, jobs: int) -> int:
     """Try a module's mutants in a process of its own: what one module's tests import must not be there for the next."""
-    module = Module(name=name, path=Path(told["path"]), tests=tuple(told["tests"]))
+    module = Module(
+        name=name,
+        path=Path(told["path"]),
+        tests=tuple(told["tests"]),
+        servers=told.get("servers", False),
+    )
     equivalent = {each for some in told.get("equivalent", ()) for each in some["mutants"]}
     process = get_context("fork").Process(
         target=lambda: sys.exit(_try(module, equivalent, like=like, jobs=jobs))

@@ -40,11 +40,15 @@ _OURS = ("bench", "diagnostics", "lab", "runbooks", "sandbox", "sql", "tasks", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """A module of the project, and the tests that have to notice any change to it, the likeliest first."""
+    """A module of the project, and the tests that have to notice any change to it, the likeliest first.
+
+    With `servers` its tests start servers of their own, for each mutant.
+    """
 
     name: str
     path: Path
     tests: tuple[str, ...]
+    servers: bool = False
 
     @property
     def dotted(self) -> str:
@@ -87,7 +91,8 @@ def tried(module: Module, mutants: Sequence[Mutant], *, at_once: int) -> list[Ou
     hypothesis.settings.load_profile("mutants")
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         trials = _Trials(module, mutants, at_once=at_once, scratch=Path(scratch))
-        how = ["-x", "-s", "--noconftest", "--tb=short", "-p", "no:xdist", "-p", "no:cacheprovider"]
+        how = ["-x", "-s", "--tb=short", "-p", "no:xdist", "-p", "no:cacheprovider"]
+        how += [] if module.servers else ["--noconftest"]
         warm = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # a plugin is imported by now
         code = pytest.main([*how, *warm, *module.tests], [trials])
         if trials.is_one:

@@ -1,5 +1,6 @@
 """What production feels is judged against a calm day, and turned into a pace: tables of cases, and a clock that is wound by hand."""
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ MIB = 2**20
 CALM = Strain(lock_waits=0, active=2, lately=5, lag=0.0, behind=0, commit=0.004)
 LIMITS = Limits()
 FULL, SLOW, PAUSE = Level.FULL, Level.SLOW, Level.PAUSE
+SQL: SqlWriter = object()  # type: ignore[assignment]  # nothing here talks to a database
 UNKNOWN = Unknown("PostgreSQL gave no answer within 3 s")
 
 
@@ -151,6 +153,16 @@ def test_who_cannot_be_seen_may_be_at_work() -> None:
     assert Meter(hidden, LIMITS, 0.25).share == 0.25
 
 
+def test_a_level_is_left_only_when_it_is_clearly_over_also_from_sample_to_sample() -> None:
+    mine, nearly = meter(), Known(replace(CALM, lag=2.0))
+    assert mine.take(nearly) == mine.take(nearly) == ""
+    for lag in (5.5, 5.5):
+        mine.take(Known(replace(CALM, lag=lag)))
+    assert mine.pressure.level is SLOW
+    assert mine.take(nearly) == mine.take(nearly) == mine.take(nearly) == ""
+    assert mine.pressure.level is SLOW
+
+
 def test_a_pause_is_told_once_with_its_reason_and_so_is_its_end() -> None:
     mine = meter()
     assert take(mine, PAUSE, PAUSE, PAUSE) == ["paused: 9 sessions wait for locks, 0 before we began"]
@@ -177,20 +189,20 @@ class World:
         self.refusal: Exception | None = None
         self.told: list[str] = []
         self.checks: list[float] = []
+        self.measured: list[float] = []
         self.events: list[tuple[float, Callable[[], object]]] = []
         self._alarms: list[float] = []
         self._moved = threading.Condition()
 
-    def throttle(self, share: float = 0.25) -> Throttle:
+    def throttle(self, share: float = 0.25, **how: Any) -> Throttle:
         return Throttle(
-            None,  # type: ignore[arg-type]  # nothing here talks to a database
+            SQL,
             tell=self.told.append,
             check=self._check,
-            share=share,
             measure=self._measure,
             clock=lambda: self.now,
             sleep=self.sleep,
-            every=3600,
+            **{"share": share, "every": 3600, **how},
         )
 
     def sleep(self, seconds: float) -> None:
@@ -216,6 +228,8 @@ class World:
             self._moved.notify_all()
 
     def _measure(self, sql: SqlWriter) -> Strain:
+        assert sql is SQL
+        self.measured.append(self.now)
         if isinstance(self.strain, Exception):
             raise self.strain
         return self.strain
@@ -377,6 +391,27 @@ def test_a_pause_in_which_nobody_can_tell_gives_up_after_a_minute(world: World) 
     assert world.told == ["paused: nobody can tell what it feels: connection refused"]
 
 
+def test_the_minute_begins_when_somebody_could_tell_last_and_is_over_only_then(world: World) -> None:
+    silence = Unreachable("connection refused")
+
+    def told(strain: Strain | Exception) -> None:
+        world.strain = strain
+        throttle.sample()
+
+    with world.throttle() as throttle:
+        throttle.pause()
+        told(silence)
+        world.sleep(30)
+        told(CALM)
+        known = world.now
+        told(silence)
+        world.sleep(60)  # all of it, and not more
+        with pytest.raises(Unreachable) as error:
+            throttle.pause()
+    assert world.now - known == pytest.approx(60.1)
+    assert error.value.hint == "`resume` takes the run up when it answers again"
+
+
 def test_what_cannot_be_measured_at_all_is_raised_before_anything_is_begun(world: World) -> None:
     with world.throttle() as throttle:
         world.strain = Unreachable("connection refused")
@@ -414,3 +449,187 @@ def test_a_server_that_hangs_pauses_the_work_and_does_not_hang_the_throttle(
         throttle.sample()
     answers.set()
     assert world.told == ["paused: nobody can tell what it feels: no answer within 0.05 s"]
+
+
+# ---- what it starts with, and its thread
+
+
+def test_calm_is_measured_five_times_within_a_second_before_anything_is_begun(world: World) -> None:
+    with world.throttle() as throttle:
+        began = world.now
+        throttle.pause()
+    assert world.measured == pytest.approx([began + number * 0.2 for number in range(5)])
+
+
+def test_the_first_step_is_paid_for_as_if_it_had_been_made_whatever_the_clock_says(world: World) -> None:
+    world.now = 0.0
+    with world.throttle(0.25) as throttle:
+        throttle.pause()
+    assert world.now == pytest.approx(0.8 - 0.05 + 0.05 / 0.25)
+
+
+def test_production_has_all_but_three_hundredths_of_the_time_unless_it_is_said_otherwise(
+    world: World,
+) -> None:
+    throttle = Throttle(
+        SQL,
+        tell=world.told.append,
+        check=lambda: None,
+        measure=lambda _: CALM,
+        clock=lambda: world.now,
+        sleep=world.sleep,
+    )
+    with throttle:
+        throttle.pause()
+        world.sleep(0.3)
+        ended = world.now
+        throttle.pause()
+    assert (world.now - ended) / 0.3 == pytest.approx(1 / 0.03 - 1)
+
+
+class Turns:
+    """A wait for the end of the throttle: each time it is over, or not, as was told before."""
+
+    def __init__(self, *over: bool) -> None:
+        self._over, self.waited, self.done = [*over], list[float | None](), threading.Event()
+
+    def wait(self, seconds: float | None) -> bool:
+        self.waited.append(seconds)
+        over = self._over.pop(0)
+        if over:
+            self.done.set()
+        return over
+
+    def set(self) -> None:
+        self.done.set()
+
+
+def test_a_thread_of_its_own_takes_a_sample_every_second_until_it_is_over(world: World) -> None:
+    began = threading.Event()
+    seen: list[tuple[str, bool]] = []
+
+    def measure(_: SqlWriter) -> Strain:
+        began.set()
+        seen.extend((each.name, each.daemon) for each in threading.enumerate() if each.name == "throttle")
+        return CALM
+
+    how: dict[str, Any] = {"tell": world.told.append, "check": lambda: None, "measure": measure}
+    throttle = Throttle(SQL, **how, clock=lambda: world.now, sleep=world.sleep)
+    turns = Turns(False, False, True)
+    throttle._over = turns  # type: ignore[assignment]
+    with throttle:
+        throttle.pause()
+        assert turns.done.wait(10)
+    assert turns.waited == [1.0] * 3
+    assert seen == [("throttle", True)] * 2  # not at the first five, which are before it
+
+
+def test_its_thread_ends_with_it(world: World) -> None:
+    before = set(threading.enumerate())
+    with world.throttle() as throttle:
+        throttle.pause()
+        [thread] = [each for each in threading.enumerate() if each not in before]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_sample_is_waited_for_three_seconds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def gather(_: object, *, deadline: float) -> dict[str, Fact[Strain]]:
+        waited.append(deadline)
+        return {"strain": Known(CALM)}
+
+    with world.throttle() as throttle:
+        throttle.pause()
+        monkeypatch.setattr("runbooks.engine.throttle.gather", gather)
+        throttle.sample()
+    assert waited == [3.0]
+
+
+def test_what_is_hidden_at_last_is_what_is_said(world: World) -> None:
+    hidden = replace(CALM, hidden=("how far standbys are behind",), lag=None, behind=None)
+
+    def measure(_: SqlWriter) -> Strain:
+        world.measured.append(world.now)
+        return hidden if len(world.measured) == 5 else CALM
+
+    with world.throttle() as throttle:
+        throttle._measure = measure
+        throttle.pause()
+    assert world.told == ["not seen from here, and not heeded: how far standbys are behind"]
+
+
+def test_nobody_who_reads_along_is_needed(world: World) -> None:
+    def tell(_: str) -> None:
+        raise BrokenPipeError
+
+    with world.throttle() as throttle:
+        throttle._tell = tell
+        strained(world, throttle, replace(CALM, commit=0.04))
+
+
+def test_alone_is_no_when_nobody_can_tell(world: World) -> None:
+    world.strain = Unreachable("PostgreSQL is gone")
+    with world.throttle() as throttle:
+        assert throttle.alone() is False
+
+
+# ---- on this host
+
+
+def in_a_thread(call: Callable[[], object]) -> None:
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    assert raised == []
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """Return what priorities are asked for."""
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr("os.setpriority", lambda *how: asked.append(how))
+    return asked
+
+
+def test_a_workers_thread_has_the_lowest_priority_from_its_first_pause(
+    world: World, given: list[tuple[int, int, int]]
+) -> None:
+    numbers: list[int] = []
+
+    def work() -> None:
+        numbers.append(threading.get_native_id())
+        throttle.pause()
+        assert given == [(os.PRIO_PROCESS, numbers[0], 19)]
+        throttle.pause()
+
+    with world.throttle() as throttle:
+        in_a_thread(work)
+    assert len(given) == 1
+
+
+def test_our_callers_own_thread_keeps_its_priority(world: World, given: list[tuple[int, int, int]]) -> None:
+    with world.throttle() as throttle:
+        throttle.pause()
+    assert given == []
+
+
+@pytest.mark.parametrize("error", [PermissionError(), AttributeError("setpriority")])
+def test_where_a_thread_has_no_priority_of_its_own_it_works_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: int) -> None:
+        raise error
+
+    monkeypatch.setattr("os.setpriority", refuse)
+    with world.throttle() as throttle:
+        in_a_thread(throttle.pause)
