@@ -1,6 +1,8 @@
 """A world that a module's tests share, in a lab that all modules of a worker use one after the other; and one that none changes."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,12 @@ from tests.integration.world import World, clear, world_of
 
 @pytest.fixture(scope="session")
 def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.Lab]:
-    """Return a lab with nothing in it."""
+    """Return a lab with nothing in it; TESTS_LAB names one that was started for many runs of tests, and stays."""
+    if shared := os.environ.get("TESTS_LAB"):
+        lab = control.start(Path(shared))
+        clear(lab)
+        yield lab
+        return
     lab = control.start(tmp_path_factory.mktemp("grounds") / "home", watch_parent=True)
     yield lab
     control.reset(lab.home)

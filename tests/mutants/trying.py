@@ -27,6 +27,7 @@ from types import CodeType, ModuleType
 import hypothesis
 import pytest
 
+from lab import control
 from tests.mutants.making import Mutant
 
 __all__ = ["ROOT", "Module", "Outcome", "tried"]
@@ -42,7 +43,7 @@ _OURS = ("bench", "diagnostics", "lab", "runbooks", "sandbox", "sql", "tasks", "
 class Module:
     """A module of the project, and the tests that have to notice any change to it, the likeliest first.
 
-    With `servers` its tests start servers of their own, for each mutant.
+    With `servers` its tests use a lab: those that run at once have one each, one after the other the same.
     """
 
     name: str
@@ -108,7 +109,8 @@ class _Trials:
     def __init__(self, module: Module, mutants: Sequence[Mutant], *, at_once: int, scratch: Path) -> None:
         self._module, self._mutants, self._at_once, self._scratch = module, mutants, at_once, scratch
         self._tests = [ROOT / each for each in module.tests]
-        self._running: dict[int, tuple[Mutant, float]] = {}
+        self._running: dict[int, tuple[Mutant, float, str]] = {}
+        self._labs = [f"lab-{number}" for number in range(at_once)]  # that are free
         self._patience = 100  # seconds at work
         self._at_work = 0.0  # seconds that the last one was at work
         self.outcomes: list[Outcome] = []
@@ -121,6 +123,9 @@ class _Trials:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
         """Return in the processes of the mutants alone."""
+        if self._module.servers:
+            for lab in self._labs:
+                control.start(self._scratch / lab, watch_parent=True)
         if self._try_as_it_is():
             return
         for mutant in self._mutants:
@@ -155,9 +160,10 @@ class _Trials:
 
     def _begin(self, mutant: Mutant, *, loud: bool = False) -> bool:
         """Begin a mutant's process; return whether this is it."""
+        lab = self._labs.pop()
         pid = os.fork()
         if pid:
-            self._running[pid] = mutant, time.monotonic() + _WAITING * self._patience
+            self._running[pid] = mutant, time.monotonic() + _WAITING * self._patience, lab
             return False
         self.is_one = True
         os.setsid()
@@ -168,6 +174,7 @@ class _Trials:
             "HOME": str(home),
             "PYTEST_DEBUG_TEMPROOT": str(home),
             "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
+            "TESTS_LAB": str(self._scratch / lab),
         }
         for name in ("RUNBOOKS_COMMAND", "RUNBOOKS_STATE_DIR", "XDG_STATE_HOME"):
             os.environ.pop(name, None)
@@ -185,10 +192,11 @@ class _Trials:
             if pid:
                 self._at_work = usage.ru_utime + usage.ru_stime
                 shutil.rmtree(self._scratch / str(pid), ignore_errors=True)
-                mutant, _ = self._running.pop(pid)
+                mutant, _, lab = self._running.pop(pid)
+                self._labs.append(lab)
                 self.outcomes.append(Outcome(mutant=mutant, code=os.waitstatus_to_exitcode(status)))
                 continue
-            for each, (_, end) in self._running.items():
+            for each, (_, end, _) in self._running.items():
                 if time.monotonic() > end:
                     with suppress(ProcessLookupError):
                         os.killpg(each, signal.SIGKILL)
