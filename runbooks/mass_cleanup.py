@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from math import ceil
+from typing import Any
 
 from diagnostics.postgres import see_dependents
 from diagnostics.streams import SEE_LISTENERS
@@ -29,11 +30,21 @@ from runbooks.engine.page import Look, Page, Threshold
 from runbooks.engine.permission import HANDING_OVER
 from runbooks.engine.throttle import SHARE
 from runbooks.findings import span, unknown
-from runbooks.mass.candidates import AT_WORK, GROUPS, Candidate, Choice, candidates, choose
+from runbooks.mass.candidates import (
+    AT_WORK,
+    EXPIRED,
+    GROUPS,
+    STUCK,
+    Candidate,
+    Choice,
+    candidates,
+    choose,
+    group_of,
+)
 from runbooks.mass.evidence import Evidence, existing, gather
 from runbooks.orphaned.evidence import SEE_KEYS, SEE_SCHEMAS, sources
 from runbooks.remedies import CleanUp, QuarantineKeys, QuarantineSchema, remedies, taking
-from sandbox.facts import Known, Unknown
+from sandbox.facts import Fact, Known, Unknown
 from sandbox.text import lasting, size
 from sandbox.usage import RECENT
 
@@ -62,7 +73,7 @@ def outlook(evidence: Evidence) -> list[Finding]:
 
 
 def _diagnosed(evidence: Evidence, found: Sequence[Candidate]) -> list[Finding]:
-    facts = {"sandboxes": evidence.due, "orphans": evidence.orphans}
+    facts: dict[str, Fact[Any]] = {"sandboxes": evidence.due}
     if isinstance(evidence.orphans, Known):
         facts |= dict(sources(evidence.orphans.value))
     findings = [unknown(name, fact) for name, fact in facts.items() if isinstance(fact, Unknown)]
@@ -84,6 +95,8 @@ def propose(evidence: Evidence, *, choice: Choice | None = None) -> tuple[list[A
 def _group(evidence: Evidence, group: str, found: Sequence[Candidate]) -> Finding:
     mine = [each for each in found if each.group == group]
     if not mine:
+        if hidden := _hidden(evidence, group):
+            return unknown(group, hidden, source=_SEE)
         return Finding(check=group, severity=Severity.OK, summary=f"{group}: none", source=_SEE)
     owners = Counter(each.owner for each in mine if each.owner)
     oldest = min((each.since for each in mine if each.since), default=None)
@@ -95,6 +108,17 @@ def _group(evidence: Evidence, group: str, found: Sequence[Candidate]) -> Findin
     if oldest:
         told.append(f"the oldest over for {span(evidence.now - oldest)}")
     return Finding(check=group, severity=Severity.WARNING, summary=", ".join(told), source=_SEE)
+
+
+def _hidden(evidence: Evidence, group: str) -> Unknown | None:
+    """Return why nobody can tell whether there are some of a group that could go, if so."""
+    due, orphans = evidence.due, evidence.orphans
+    if group in (EXPIRED, STUCK):
+        if isinstance(due, Unknown):
+            return due
+        return evidence.untold if any(group_of(each.row) == group for each in due.value.over) else None
+    asked = [due, orphans, *(dict(sources(orphans.value)).values() if isinstance(orphans, Known) else ())]
+    return next((fact for fact in asked if isinstance(fact, Unknown)), None)
 
 
 def _amount(some: Sequence[Candidate]) -> str:

@@ -14,12 +14,23 @@ from runbooks.overdue.cleaning import cleaning
 from runbooks.overdue.evidence import Behind
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known
-from sandbox.model import Status
+from sandbox.model import Sandbox, Status
 from sandbox.naming import same_sandbox
 from sandbox.orphans import Placement, Standing
 from sandbox.text import near
 
-__all__ = ["EXPIRED", "GROUPS", "ORPHANS", "REMAINS", "STUCK", "Candidate", "Choice", "candidates", "choose"]
+__all__ = [
+    "EXPIRED",
+    "GROUPS",
+    "ORPHANS",
+    "REMAINS",
+    "STUCK",
+    "Candidate",
+    "Choice",
+    "candidates",
+    "choose",
+    "group_of",
+]
 
 EXPIRED, STUCK, REMAINS, ORPHANS = "expired", "stuck", "remains", "orphans"
 GROUPS = (EXPIRED, STUCK, REMAINS, ORPHANS)
@@ -83,6 +94,11 @@ def candidates(evidence: Evidence) -> tuple[list[Candidate], list[Finding]]:
     return sorted(found, key=_age), [*_left(left), *_unclassifiable(evidence)]
 
 
+def group_of(row: Sandbox) -> str:
+    """Return the group of a sandbox that is over."""
+    return STUCK if row.status in _STUCK else EXPIRED if row.live else REMAINS
+
+
 def choose(
     found: Sequence[Candidate], choice: Choice, *, now: datetime
 ) -> tuple[list[Candidate], list[Finding]]:
@@ -144,7 +160,7 @@ def _sandboxes(
         if reason := _in_the_way(evidence, due, each):
             left[reason[0]].append(_told(row.name, reason[1]))
             continue
-        group = STUCK if row.status in _STUCK else EXPIRED if row.live else REMAINS
+        group = group_of(row)
         found.append(
             Candidate(
                 group=group,
