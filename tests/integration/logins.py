@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -179,12 +179,17 @@ def _thin(url: str) -> None:
 
 
 def given_away(env: Mapping[str, str]) -> None:
-    """Let roles of their own have what the lab's superuser owns: whoever is a member of that could do anything."""
+    """Let roles of their own have what the lab's superuser owns: whoever is a member of that could do anything.
+
+    What somebody holds, as in some incidents, stays whose it is.
+    """
     with psycopg.connect(env["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("SET lock_timeout = '100ms'")
         for role in (_SCHEMAS, _TABLES, _DATABASE):
             connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
         for (statement,) in connection.execute(_OWNED.encode()).fetchall():
-            connection.execute(statement.encode())
+            with suppress(psycopg.errors.LockNotAvailable):
+                connection.execute(statement.encode())
 
 
 @contextmanager
