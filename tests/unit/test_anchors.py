@@ -2,8 +2,9 @@
 
 import json
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from moto import mock_aws
 
 from diagnostics.stack import Stack
 from runbooks.engine import anchors
-from runbooks.engine.anchors import EVERY, Anchors, anchored, anchoring
+from runbooks.engine.anchors import Anchors, anchored, anchoring
 from runbooks.engine.environment import Environment
 from runbooks.engine.journal import Journal, place
 from runbooks.engine.model import Phase
@@ -22,6 +23,7 @@ from sandbox.adapters.aws import Aws
 from sandbox.errors import Missing
 
 GROUP, REGION = "/arrakis/journal", "us-east-1"
+EVERY = 100  # records from one anchor to the next, as docs/safety.md has it
 
 
 @pytest.fixture
@@ -161,6 +163,47 @@ def test_two_that_make_the_stream_at_once_both_anchor(logs: Any, desk: Desk) -> 
     assert (len(lines(logs, desk.chain)), desk.told) == (1, [])
 
 
+def test_an_anchor_may_take_three_seconds_and_so_may_each_call_for_it(
+    logs: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[object] = []
+
+    def within(seconds: float, call: Callable[[], None], _: str) -> None:
+        waited.append(seconds)
+        call()
+
+    class Told(Aws):
+        """Tells how it was made."""
+
+        def __init__(self, **how: Any) -> None:
+            waited.append(how)
+            super().__init__(**how)
+
+    monkeypatch.setattr(anchors, "within", within)
+    monkeypatch.setattr("sandbox.adapters.aws.Aws", Told)
+    desk.run("r1")
+    assert waited == [3.0, {"region": REGION, "timeout": 3.0}]
+
+
+def test_a_worker_does_not_wait_for_anothers_anchor(logs: Any, desk: Desk) -> None:
+    going, over = threading.Event(), threading.Event()
+
+    def slow() -> Aws:
+        going.set()
+        over.wait(10)
+        return Aws(region=REGION)
+
+    desk.run("r1")
+    entries, mine = desk.journal.entries(), Anchors(slow, GROUP, tell=desk.told.append)
+    worker = threading.Thread(target=mine, args=(entries,))
+    worker.start()
+    assert going.wait(10)
+    mine(entries)
+    over.set()
+    worker.join(10)
+    assert [line["seq"] for line in lines(logs, desk.chain)] == [3, 3]  # the run's own, and the worker's
+
+
 # Read back
 
 
@@ -171,7 +214,9 @@ def read_back(desk: Desk) -> anchors.Anchored:
 def test_what_was_anchored_is_read_back_and_what_others_wrote_is_passed_over(logs: Any, desk: Desk) -> None:
     for number in range(5):
         desk.run(f"r{number}")
-    strange = ["no JSON", "[]", "{}", json.dumps({**lines(logs, desk.chain)[0], "chain": "other"})]
+    first = lines(logs, desk.chain)[0]
+    strange = ["no JSON", "[]", "{}", "[" * 100_000]
+    strange += [json.dumps({**first, **changed}) for changed in ({"chain": "other"}, {"seq": 0}, {"seq": -1})]
     now = int(time.time() * 1000)
     for name in (desk.chain, f"{place(desk.journal.path)}-before"):
         if name != desk.chain:
@@ -198,6 +243,24 @@ def test_so_many_pages_are_read_the_newest_first(
     found = read_back(desk)
     assert found.whole is whole
     assert [anchor.run for anchor in found.anchors] == [f"r{number}" for number in range(5)][-pages:]
+
+
+def test_twenty_pages_are_read_at_most(logs: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchors, "_PAGE", 1)
+    for number in range(22):
+        desk.run(f"r{number}")
+    found = read_back(desk)
+    assert not found.whole
+    assert [anchor.run for anchor in found.anchors] == [f"r{number}" for number in range(2, 22)]
+
+
+def test_the_other_chains_of_a_place_are_all_named(logs: Any, desk: Desk) -> None:
+    here = place(desk.journal.path)
+    names = [f"{here}-{number:03}" for number in range(120)]  # CloudWatch names fifty at a time
+    for name in names:
+        logs.create_log_stream(logGroupName=GROUP, logStreamName=name)
+    found = anchored(Aws(region=REGION), GROUP, chain=None, place=here)
+    assert (found.anchors, list(found.others), found.whole) == ((), names, True)
 
 
 def test_a_journal_that_was_never_anchored_has_no_anchors(logs: Any, desk: Desk) -> None:

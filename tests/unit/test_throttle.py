@@ -381,6 +381,15 @@ def test_a_check_without_an_answer_ends_no_run(world: World, silence: Exception)
     assert world.checks
 
 
+def test_whether_it_may_go_on_is_asked_again_when_half_a_second_is_over(world: World) -> None:
+    with world.throttle() as throttle:
+        throttle.pause()
+        before = world.checks[-1]
+        world.now = before + 0.5
+        throttle.pause()
+    assert before + 0.5 in world.checks
+
+
 def test_a_pause_in_which_nobody_can_tell_gives_up_after_a_minute(world: World) -> None:
     with world.throttle() as throttle:
         strained(world, throttle, Unreachable("connection refused"))
