@@ -1,7 +1,7 @@
 """What comes of a run as a whole, and of an interrupted one that is taken up: results, exit code, and who is told."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,11 +9,12 @@ import pytest
 
 from runbooks.engine import apply as module
 from runbooks.engine.apply import Outcome, execute, inverse_actions, plan_of, remembered, started, wait_for
+from runbooks.engine.budget import Budget
 from runbooks.engine.errors import Exit, PlanError, Refused
 from runbooks.engine.journal import JournalEntry
 from runbooks.engine.model import Action, Pace, Phase, State
 from runbooks.engine.work import Result
-from sandbox.errors import ArrakisError
+from sandbox.errors import ArrakisError, Halted
 from tests.unit.plans import FINDING, NOW, action, plan
 from tests.unit.test_engine_work import AFTER, CHANGED, Many, Things, Written
 
@@ -272,6 +273,44 @@ def test_lots_are_ample_where_nobody_else_is_at_work(alone: bool, ample: int, si
         alone=lambda: alone,
     )
     assert [call for call in many.calls if call.startswith("apply")] == [f"apply {size}" for size in sizes]
+
+
+def test_an_ample_lot_is_no_more_than_each_worker_s_share() -> None:
+    many, made, written = Many(), plan(8), cast(Any, Journal())
+    many.states |= {each.id: State.BEFORE for each in made.actions}
+    execute(
+        made,
+        "r1",
+        journal=written,
+        remedies={"flip": many},
+        check=lambda: None,
+        pace=Pace(workers=2, lot=2, ample=9),
+        alone=lambda: True,
+    )
+    assert sorted(call for call in many.calls if call.startswith("apply")) == ["apply 4"] * 2
+
+
+def test_what_is_told_in_the_midst_counts_for_the_budget_that_was_given() -> None:
+    budget = Budget(2)
+    budget.halt("another took over")
+    outcome = run(Things(), budget=budget)
+    assert {each.reason for each in outcome.results} == {"not reached: another took over"}
+
+
+def test_what_a_halt_leaves_unfinished_is_so_in_the_outcome_and_the_others_are_told() -> None:
+    class Halting(Many):
+        def apply_all(self, actions: Sequence[Action]) -> Mapping[str, Exception]:
+            super().apply_all(actions[1:])
+            return {actions[0].id: Halted("interrupted")}
+
+    many, told = Halting(), list[str]()
+    many.states |= {each.id: State.BEFORE for each in PLAN.actions}
+    outcome = run(
+        many, pace=Pace(lot=3), progress=lambda result, ended, _: told.append(f"{result.action.id} {ended}")
+    )
+    assert [each.phase for each in outcome.results] == [Phase.STARTED, Phase.DONE, Phase.DONE]
+    assert outcome.results[0].reason == "not finished: interrupted"
+    assert told == ["a2 1", "a3 2"]
 
 
 def test_workers_are_daemons_that_share_the_lots() -> None:
