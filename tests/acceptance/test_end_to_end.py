@@ -43,6 +43,25 @@ def test_it_says_what_is_wrong_why_and_how_to_mend_it(engineer: Engineer) -> Non
     assert dump(engineer.lab) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("doctor",), "this machine"),
+        (("journal-verify",), "JOURNAL  custom: whole"),
+        (("purge-quarantine",), "PURGE-QUARANTINE  What is in quarantine"),
+        (("docs", "--check"), "all pages are as they should be"),
+    ],
+)
+def test_what_only_looks_says_what_it_sees_and_changes_nothing(
+    engineer: Engineer, words: tuple[str, ...], says: str
+) -> None:
+    before = dump(engineer.lab)
+    answer = engineer.call(*words)
+    assert (answer.code, answer.err) == (0, ""), answer.said
+    assert says in answer.out
+    assert dump(engineer.lab) == before
+
+
 def test_json_is_one_document_with_the_plan(engineer: Engineer) -> None:
     answer = engineer.call("rb-sb-003", "--json")
     assert answer.code == 2, answer.said
