@@ -236,9 +236,10 @@ def _acquired(transaction: SqlTransaction, holder: str, run: str, *, shared: boo
     now = _row(transaction)
     if shared and now.holder == holder:  # another of this run's workers was faster
         return now
-    since = f"{now.since:%Y-%m-%d %H:%M:%S} UTC" if now.since else "a moment ago"
+    if now.holder is None or now.since is None:
+        raise LeaseHeld("another operator was at work a moment ago", hint="try again")
     raise LeaseHeld(
-        f"{now.holder or 'another operator'} is at work since {since}, run {now.run}",
+        f"{now.holder} is at work since {now.since:%Y-%m-%d %H:%M:%S} UTC, run {now.run}",
         hint=f"wait for it, or talk to them; a holder silent for {_PATIENCE.seconds} s loses the lease",
     )
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +22,9 @@ from runbooks.engine.lease import Lease, Mirror
 from runbooks.engine.model import Phase
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Unreachable
+from sandbox.ports import SqlTransaction
 from tests.acceptance.engineer import eventually
-from tests.integration.hand import at_once
+from tests.integration.hand import at_once, holding
 from tests.integration.world import World
 
 ROLLED_BACK = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
@@ -155,6 +156,7 @@ def test_a_stop_that_is_raised_is_said_by_whom_at_the_next_step(world: World) ->
 def test_it_is_kept_alive_whatever_happens_to_a_beat(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_BEAT", 0.01)
     with keep(world, "chani"):
+        assert [each.daemon for each in threading.enumerate() if each.name == "lease heartbeat"] == [True]
         silent(world, 20)
         world.sql.execute("ALTER TABLE runbooks.lease RENAME COLUMN heartbeat TO heard")
         refused = world.count(ROLLED_BACK)
@@ -162,6 +164,22 @@ def test_it_is_kept_alive_whatever_happens_to_a_beat(world: World, monkeypatch: 
         world.sql.execute("ALTER TABLE runbooks.lease RENAME COLUMN heard TO heartbeat")
         eventually(lambda: bool(datetime.now(UTC) - row(world)[3] < timedelta(seconds=10)))
     eventually(lambda: "lease heartbeat" not in {each.name for each in threading.enumerate()})
+
+
+def test_a_holder_is_heard_of_every_five_seconds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float | None] = []
+
+    class Ended(threading.Event):
+        """The end, which has come when it is waited for."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            return True
+
+    made = Lease(world.database, holder="chani", token=1)
+    monkeypatch.setattr(made, "_ended", Ended())
+    made._beat()
+    assert waited == [5.0]
 
 
 def test_a_beat_of_who_lost_it_keeps_nobodys_alive(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +198,15 @@ def test_that_it_cannot_be_given_back_hides_nothing(world: World) -> None:
         world.sql.execute("DROP SCHEMA runbooks CASCADE")
 
 
-def test_where_it_cannot_be_taken_nothing_was_changed(world: World) -> None:
+def test_where_it_cannot_be_kept_the_hint_says_what_that_takes(world: World, no_tables: None) -> None:
+    with pytest.raises(ArrakisError, match="no tables") as told, keep(world, "chani"):
+        pytest.fail("kept nowhere")
+    assert told.value.hint == (
+        "nothing was changed: the lease is kept in PostgreSQL, which has to take writes; otherwise do it by hand"
+    )
+
+
+def test_where_it_cannot_be_taken_nothing_was_changed() -> None:
     with pytest.raises(Unreachable), Lease.held(NOWHERE, holder="chani", run="r1"):
         pytest.fail("held by nobody")
 
@@ -213,6 +239,11 @@ PLACES: Mapping[str, tuple[Callable[[str, int], str], bool]] = {
     "of another boot": (lambda us, pid: f"chani on {socket.gethostname()} (0.0, pid {pid})", False),
     "of no number": (lambda us, _: us.replace(f"pid {os.getpid()})", "pid 7x)"), False),
     "of no process": (lambda us, _: us.replace(f"pid {os.getpid()})", "pid )"), False),
+    "of a number and more": (lambda us, pid: us.replace(f"pid {os.getpid()})", f"pid {pid}X)"), False),
+    "of a name like a place": (
+        lambda us, pid: f"{us.replace(')', '')} {us.replace(f'pid {os.getpid()})', f'pid {pid})')[5:]}",
+        True,
+    ),
     "a run": (lambda us, pid: f"workers of {pid}", False),
 }
 
@@ -275,6 +306,58 @@ def test_workers_that_begin_at_the_same_moment_have_one_lease(world: World) -> N
     with ExitStack() as open_ones:
         assert at_once(*[lambda: begin(open_ones)] * 4) == [None] * 4
         assert tokens == [1] * 4
+
+
+@pytest.mark.parametrize("holder", ["workers of r1", "stilgar"])
+def test_workers_of_a_run_take_nobody_elses(world: World, holder: str) -> None:
+    with keep(world, holder, shared=holder.startswith("workers")):
+        with (
+            pytest.raises(LeaseHeld, match=f"^{holder} is at work"),
+            keep(world, "workers of r2", shared=True),
+        ):
+            pytest.fail("two runs at once")
+        assert row(world)[0] == holder
+
+
+def test_of_workers_that_saw_it_free_the_second_has_that_of_the_first(world: World) -> None:
+    lease.prepare(world.database)
+    taken = list[tuple[str | None, int]]()
+
+    def take(name: str) -> None:
+        with world.database.transaction() as transaction:
+            found = lease._acquired(transaction, name, "r1", shared=True)
+            taken.append((found.holder, found.token))
+
+    with holding(world, "SELECT FROM runbooks.lease FOR UPDATE") as other:
+        workers = [threading.Thread(target=take, args=("workers of r1",)) for _ in range(2)]
+        for each in workers:
+            each.start()
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: world.count(query) == 2)
+        other.rollback()
+        for each in workers:
+            each.join(10)
+    assert taken == [("workers of r1", 1)] * 2
+
+
+def test_who_left_a_moment_ago_is_told_so(world: World) -> None:
+    class Left:
+        """A transaction in whose midst the holder gives it back."""
+
+        def __init__(self, transaction: SqlTransaction) -> None:
+            self._transaction, self._looks = transaction, 0
+
+        def rows(self, statement: str, kind: type[Any], **params: object) -> Sequence[Any]:
+            self._looks += statement == "read/runs/lease"
+            if self._looks == 2:
+                held.release()
+            return self._transaction.rows(statement, kind, **params)
+
+    with keep(world, "chani") as held, world.database.transaction() as transaction:
+        left: Any = Left(transaction)
+        with pytest.raises(LeaseHeld, match=r"^another operator was at work a moment ago$") as told:
+            lease._acquired(left, "stilgar", "r2", shared=False)
+    assert told.value.hint == "try again"
 
 
 # ---- its tables
@@ -349,15 +432,24 @@ def test_records_are_copied_once_and_read_back_as_they_are_in_the_file(
     assert lease.records(world.database, "r3") == []
 
 
-def test_what_is_there_is_not_sent_again(world: World, journal: Journal) -> None:
+def test_what_is_there_is_not_sent_again_and_the_rest_by_two_hundred_at_once(
+    world: World, journal: Journal
+) -> None:
     lease.prepare(world.database)
     entries, mirror = journal.entries(), Mirror(world.database)
-    mirror.copy(entries)
-    world.sql.execute("CREATE RULE refused AS ON INSERT TO runbooks.journal DO INSTEAD SELECT 1 / 0")
+    world.sql.execute("CREATE SEQUENCE runbooks.sent")
+    world.sql.execute(
+        "CREATE FUNCTION runbooks.count() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$BEGIN PERFORM nextval('runbooks.sent'); RETURN NULL; END$$"
+    )
+    world.sql.execute(
+        "CREATE TRIGGER counted BEFORE INSERT ON runbooks.journal EXECUTE FUNCTION runbooks.count()"
+    )
+    mirror.catch_up(entries)
+    assert (copied(world), world.count("SELECT last_value FROM runbooks.sent")) == (251, 2)
     mirror.catch_up(entries)
     mirror.catch_up([])
-    with pytest.raises(ArrakisError):
-        mirror.copy(entries[:1])
+    assert world.count("SELECT last_value FROM runbooks.sent") == 2
 
 
 def test_a_copy_that_cannot_be_made_holds_up_nothing(journal: Journal) -> None:
@@ -368,13 +460,19 @@ def test_a_copy_that_cannot_be_made_holds_up_nothing(journal: Journal) -> None:
         mirror.copy(journal.entries())
 
 
-@pytest.mark.parametrize("change", ["'{action}', '\"a9\"'", "'{seq}', '\"x\"'", "'{at}', 'null'"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        """jsonb_set(record, '{action}', '"a9"')""",
+        """jsonb_set(record, '{seq}', '"x"')""",
+        "jsonb_set(record, '{at}', 'null')",
+        "record - 'at'",
+    ],
+)
 def test_a_copy_that_was_changed_is_refused(world: World, journal: Journal, change: str) -> None:
     lease.prepare(world.database)
     Mirror(world.database).copy(journal.entries()[:2])
-    world.sql.execute(
-        f"UPDATE runbooks.journal SET record = jsonb_set(record, {change}) WHERE seq = 1".encode()
-    )
+    world.sql.execute(f"UPDATE runbooks.journal SET record = {change} WHERE seq = 1".encode())
     with pytest.raises(Refused, match=r"^the mirrored records of r1 were changed$") as told:
         lease.records(world.database, "r1")
     assert told.value.hint == "use the host it was started on"
