@@ -16,7 +16,7 @@ from runbooks.engine.errors import LeaseHeld
 from runbooks.engine.gate import Gate
 from runbooks.engine.hand import Hand
 from runbooks.engine.journal import Journal, JournalEntry
-from runbooks.engine.model import Pace, Phase, Runbook
+from runbooks.engine.model import Pace, Phase, Runbook, State
 from runbooks.engine.page import Rights
 from runbooks.engine.shift import Shift
 from runbooks.engine.sorting import Sorted
@@ -242,6 +242,15 @@ def test_what_has_ended_is_answered_and_what_is_nobodys_set_aside(world: World) 
         (None, Phase.SKIPPED, reasons[1]),
         ("a2", Phase.FAILED, reasons[2].removeprefix("t2: ")),
     ]
+
+
+def test_what_a_worker_that_is_gone_had_done_already_was_done_by_the_run(world: World) -> None:
+    world.began(1, Phase.STARTED)
+    world.remedy.states |= {"a1": State.AFTER, "a2": State.AFTER}
+    world.queue.waiting = names(1, 2)
+    world.work()
+    ended = {entry.action: entry.phase for entry in world.journal.entries() if entry.action}
+    assert ended == {"a1": Phase.DONE, "a2": Phase.SKIPPED}
 
 
 def test_what_was_not_copied_is_not_set_aside_yet(world: World) -> None:
