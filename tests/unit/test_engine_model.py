@@ -5,7 +5,9 @@ from typing import Any
 
 from runbooks.engine.errors import Exit, Refused, Stopped
 from runbooks.engine.model import (
+    ENDED,
     LEFT_ALONE,
+    SETTLED,
     Bulk,
     BulkUndo,
     Finding,
@@ -76,3 +78,8 @@ def test_who_takes_many_together_is_told_by_what_it_can_do() -> None:
         (Many(), True, True),
     ):
         assert (isinstance(remedy, Bulk), isinstance(remedy, BulkUndo)) == (forwards, backwards)
+
+
+def test_what_ends_an_action_and_what_a_resume_passes_over_besides() -> None:
+    assert {phase for phase in Phase if phase in SETTLED} == {Phase.DONE, Phase.SKIPPED}
+    assert {phase for phase in Phase if phase in ENDED} == {Phase.DONE, Phase.SKIPPED, Phase.FAILED}
