@@ -19,6 +19,7 @@ from sandbox.adapters.redis import Redis
 from sandbox.cleanup import Report
 from sandbox.errors import ArrakisError, SandboxError, Unreachable
 from sandbox.joblog import logger
+from tests.integration.hand import holding
 from tests.integration.world import NOW, World
 
 DEAD = Redis("redis://127.0.0.1:1/0", timeout=1)
@@ -124,6 +125,36 @@ def test_without_redis_it_goes_on_and_the_next_run_takes_the_keys(world: World) 
     assert run(world) == Report()
     assert world.key_names() == set()
     assert {world.status(each.id) for each in made} == {"destroyed"}
+
+
+class Dying(Redis):
+    """A Redis that is gone when it is gone through once more."""
+
+    passes = 0
+
+    def scan(self, pattern: str) -> Iterator[list[bytes]]:
+        self.passes += 1
+        if self.passes > 1:
+            raise Unreachable("Redis is gone")
+        return super().scan(pattern)
+
+
+def test_a_redis_that_dies_before_the_keys_are_deleted_leaves_them_to_the_next_run(world: World) -> None:
+    over = [world.make(name, guilds=(name,)) for name in ("1", "2")]
+    assert run(world, keys=Dying(world.env["REDIS_URL"])) == Report(cleaned=2, keys_left=2)
+    assert [world.status(each.id) for each in over] == ["destroyed"] * 2
+    assert all(family(world, each.id) for each in over)
+    assert run(world) == Report(finished=2)
+    assert world.key_names() == set()
+
+
+def test_one_that_somebody_holds_is_passed_over_and_the_others_go(world: World) -> None:
+    held, goes = world.make("held"), world.make("goes")
+    with holding(world, "SELECT FROM sandboxes WHERE id = %s FOR UPDATE", held.id):
+        assert run(world) == Report(cleaned=1)
+    assert [world.status(each.id) for each in (held, goes)] == ["running", "destroyed"]
+    assert family(world, held.id)
+    assert run(world) == Report(cleaned=1)
 
 
 def test_one_that_fails_does_not_stop_the_others_and_is_tried_again(world: World) -> None:
