@@ -236,7 +236,7 @@ def _acquired(transaction: SqlTransaction, holder: str, run: str, *, shared: boo
     now = _row(transaction)
     if shared and now.holder == holder:  # another of this run's workers was faster
         return now
-    if now.holder is None or now.since is None:
+    if now.since is None:  # given back between our two looks
         raise LeaseHeld("another operator was at work a moment ago", hint="try again")
     raise LeaseHeld(
         f"{now.holder} is at work since {now.since:%Y-%m-%d %H:%M:%S} UTC, run {now.run}",
