@@ -125,7 +125,6 @@ def end_run(run: str, plan: Plan, *, lease: Lease, sql: SqlWriter, journal: Jour
 
     Return whether it is over. Raises as a transaction does, and then it is not.
     """
-    outcome = outcome_of(run, plan, records(sql, run))
     held = {"token": lease.token, "holder": workers_of(run)}
     with sql.transaction() as transaction:
         ours = transaction.rows("write/runs/last_out", _Held, **held)
@@ -134,6 +133,8 @@ def end_run(run: str, plan: Plan, *, lease: Lease, sql: SqlWriter, journal: Jour
             return stands is not None and stands.exit is not None
         if stands.left:
             return False
+        # Not read sooner: what had failed by then may have been tried again, and done.
+        outcome = outcome_of(run, plan, records(sql, run))
         Mirror(sql).copy([journal.append(run, Phase.RUN_ENDED, observed={"exit": int(outcome.exit)})])
         transaction.execute("write/runs/release_lease", **held)
     return True

@@ -217,6 +217,7 @@ def test_what_was_anchored_is_read_back_and_what_others_wrote_is_passed_over(log
     first = lines(logs, desk.chain)[0]
     strange = ["no JSON", "[]", "{}", "[" * 100_000]
     strange += [json.dumps({**first, **changed}) for changed in ({"chain": "other"}, {"seq": 0}, {"seq": -1})]
+    strange.append(json.dumps({**first, "seq": 1}))  # that one is an anchor
     now = int(time.time() * 1000)
     for name in (desk.chain, f"{place(desk.journal.path)}-before"):
         if name != desk.chain:
@@ -226,7 +227,8 @@ def test_what_was_anchored_is_read_back_and_what_others_wrote_is_passed_over(log
     logs.create_log_stream(logGroupName=GROUP, logStreamName="another-host-1")
     found = read_back(desk)
     assert [(anchor.seq, anchor.run) for anchor in found.anchors] == [
-        (3 * number + 3, f"r{number}") for number in range(5)
+        (1, "r0"),
+        *((3 * number + 3, f"r{number}") for number in range(5)),
     ]
     assert found.others == (f"{place(desk.journal.path)}-before",)
     assert found.whole
