@@ -225,9 +225,7 @@ class Operator:
         past = self.records(run)
         plan = plan_of(past)
         self._refuse_stale(plan, run)
-        if plan.runbook not in runbooks:
-            raise PlanError(f"nobody here knows {plan.runbook}", hint="use the version that made the plan")
-        runbook, count = runbooks[plan.runbook], guards.targets(plan.actions)
+        runbook, count = _known(plan, runbooks), guards.targets(plan.actions)
         if runbook.urgent:
             begun = [each for each in self.journal.entries() if each.phase is Phase.RUN_STARTED]
             named = [(each.run, str(each.observed["plan"]["runbook"])) for each in begun]
@@ -243,6 +241,7 @@ class Operator:
         """Undo a run by a plan made from its journal, through the same gate."""
         past = self.records(run)
         before = plan_of(past)
+        runbook = _known(before, runbooks)
         actions = inverse_actions(past)
         if not actions:
             raise PlanError(
@@ -258,7 +257,7 @@ class Operator:
             undoes=run,
         )
         self._keep(plan)
-        return self.apply(plan, runbooks[plan.runbook], ask=ask, max_targets=None)
+        return self.apply(plan, runbook, ask=ask, max_targets=None)
 
     def records(self, run: str) -> Sequence[JournalEntry]:
         """Return a run's records: this host's, and the mirrored ones of the host where it was started."""
@@ -360,6 +359,12 @@ class Operator:
 
     def _readers(self, name: str) -> Readers:
         return readers(self.environment, tag=f"arrakis-runbooks:{name}", timeout=self._timeout)
+
+
+def _known(plan: Plan, runbooks: Mapping[str, Runbook]) -> Runbook:
+    if plan.runbook not in runbooks:
+        raise PlanError(f"nobody here knows {plan.runbook}", hint="use the version that made the plan")
+    return runbooks[plan.runbook]
 
 
 def _now() -> datetime:
