@@ -27,7 +27,8 @@ _BOUND = (
     "Processor time is in the way: a bare DROP takes some 10 ms of it, and what else belongs to a sandbox (two transactions that"
     " are synced, the second session's look, keys, journal) more than that again, on two cores that client and servers share."
     " Tried and kept: condemning 25 in a transaction, a cheap look for"
-    " what rests on a schema before the thorough one, no thread for each statement, no JIT, one round trip for the keys of many."
+    " what rests on a schema before the thorough one, no thread for each statement, no JIT, one round trip for the keys of many, one pass"
+    " over Redis for the workers that are ready."
 )
 
 
@@ -118,14 +119,15 @@ def _run(size: Size) -> Result:
                 values=passes[_OURS],
                 bound=1,
                 unit="",
-                missed="There is a pass for each lot, of up to 125 sandboxes where nobody else is at work, and four workers have one each. Tried: two"
-                " workers with lots as large: as many lots, and no faster.",
+                missed="Four workers have lots of up to 125 each; those that have condemned theirs, or are at it, share a pass. One that still looks at its lot"
+                " when the others are ready is not waited for, and has its own.",
             ),
             Claim(
                 said="passes of the clean-up job over Redis, for all sandboxes",
                 values=passes[_JOB],
                 bound=1,
                 unit="",
+                missed="One finds what there is, orphans too, which it tells of; the other deletes the keys of all that was taken.",
             ),
         ],
         notes=[
