@@ -66,7 +66,7 @@ class _Crew:
     def __init__(self, at: Servers, database: Postgres, lease: Lease) -> None:
         self._at, self._database, self._lease = at, database, lease
         self._keys = Redis(at.redis_url)
-        self._sweep = Sweep(self._database, self._keys)
+        self._sweep = Sweep()
         self._ready: deque[UUID] = deque()
         self._pace: Callable[[], None] | None = None
         self._paced = threading.Condition()
@@ -125,7 +125,9 @@ class _Crew:
                 pause=self._pause,
                 tell=self._count,
             )
-            removal.clean_up(self._database, self._sweep, lot, terms, insist=lambda *_: None)
+            removal.clean_up(
+                self._database, self._keys, lot, terms, insist=lambda *_: None, sweep=self._sweep
+            )
 
     def _count(self, _: Sandbox, step: str, __: Mapping[str, object]) -> None:
         """Count each of the two long steps as half a sandbox: a slice ends in the midst of a lot."""

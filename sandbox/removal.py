@@ -79,7 +79,7 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
     def hold(transaction: SqlTransaction, names: Sequence[str]) -> list[Sandbox]:
         return [registry.locked(transaction, name=each) for each in names]
 
-    [gone] = _take_away(database, Sweep(database, keys), [name], hold, Terms(actor=actor, now=now))
+    [gone] = _take_away(database, keys, [name], hold, Terms(actor=actor, now=now), Sweep())
     if isinstance(gone, Destroyed):
         return gone
     raise gone
@@ -87,16 +87,17 @@ def destroy(database: SqlWriter, keys: KeyWriter, name: str, *, actor: str, now:
 
 def clean_up(
     database: SqlWriter,
-    sweep: Sweep,
+    keys: KeyWriter,
     ids: Sequence[UUID],
     terms: Terms,
     *,
     insist: Callable[[SqlTransaction, Sequence[Sandbox]], None],
+    sweep: Sweep | None = None,
 ) -> Mapping[UUID, Destroyed | ArrakisError]:
     """Take away sandboxes that are over, as `destroy` does; return what went with each, or what `destroy` would raise.
 
-    `insist` is called with some rows held, before anything of them is changed, and raises where one of them must not go. `sweep`
-    may be shared with other threads that do the same for the same run.
+    `insist` is called with some rows held, before anything of them is changed, and raises where one of them must not go. `sweep` is
+    shared with other threads that do the same for the same run.
     """
 
     def hold(transaction: SqlTransaction, some: Sequence[UUID]) -> list[Sandbox]:
@@ -106,7 +107,7 @@ def clean_up(
         insist(transaction, rows)
         return rows
 
-    return dict(zip(ids, _take_away(database, sweep, ids, hold, terms), strict=True))
+    return dict(zip(ids, _take_away(database, keys, ids, hold, terms, sweep or Sweep()), strict=True))
 
 
 def severally(
@@ -155,12 +156,13 @@ def _is_lost(database: SqlReader, error: ArrakisError) -> bool:
 
 def _take_away(
     database: SqlWriter,
-    sweep: Sweep,
+    keys: KeyWriter,
     items: Sequence[T],
     hold: Callable[[SqlTransaction, Sequence[T]], list[Sandbox]],
     terms: Terms,
+    sweep: Sweep,
 ) -> list[Destroyed | ArrakisError]:
-    with sweep.joined() as clear:
+    with sweep.joined(database, keys) as clear:
         taken = _take_all(database, items, lambda some: _take(database, some, hold, terms), terms.failed)
         condemned = [each for each in taken if isinstance(each, _Taken)]
         going = [each.condemned for each in condemned]

@@ -26,24 +26,23 @@ Clear = Callable[[Sequence[Condemned], Hold], _Gone]
 class Sweep:
     """Deletes the cached routes and the keys of condemned sandboxes. Threads may share one, if they work on one run.
 
-    What one of them holds while it deletes has to be as good for the others.
+    What one of them holds while it deletes, and where, has to be as good for the others.
     """
 
-    def __init__(self, database: SqlReader, keys: KeyWriter) -> None:
-        """Take what says whose keys they are, and where they are."""
-        self._database, self._keys = database, keys
+    def __init__(self) -> None:
+        """Begin with nobody on the way."""
         self._changed = threading.Condition()
         self._coming = set[Future[_Gone]]()
         self._ready: dict[Future[_Gone], Sequence[Condemned]] = {}
 
     @contextmanager
-    def joined(self) -> Iterator[Clear]:
+    def joined(self, database: SqlReader, keys: KeyWriter) -> Iterator[Clear]:
         """Yield what deletes, to be called once at most: until then, or until this ends, the others wait for us."""
         mine = Future[_Gone]()
         with self._changed:
             self._coming.add(mine)
         try:
-            yield partial(self._clear, mine)
+            yield lambda condemned, hold: self._clear(mine, condemned, partial(_delete, database, keys, hold))
         finally:
             self._arrive(mine)
 
@@ -52,7 +51,12 @@ class Sweep:
             self._coming.discard(mine)
             self._changed.notify_all()
 
-    def _clear(self, mine: Future[_Gone], condemned: Sequence[Condemned], hold: Hold) -> _Gone:
+    def _clear(
+        self,
+        mine: Future[_Gone],
+        condemned: Sequence[Condemned],
+        delete: Callable[[Sequence[Condemned]], _Gone],
+    ) -> _Gone:
         with self._changed:
             self._ready[mine] = condemned
             self._arrive(mine)
@@ -62,24 +66,28 @@ class Sweep:
                 self._ready = {}
                 self._changed.notify_all()
         if together:
-            self._go(together, hold)
+            _tell_all(together, delete)
         return mine.result()
 
-    def _go(self, together: Mapping[Future[_Gone], Sequence[Condemned]], hold: Hold) -> None:
-        """Delete the keys of all of them in one pass, and tell each."""
-        try:
-            gone = self._delete([each for some in together.values() for each in some], hold)
-        except BaseException as error:
-            for each in together:
-                each.set_exception(error)
-        else:
-            for each in together:
-                each.set_result(gone)
 
-    def _delete(self, condemned: Sequence[Condemned], hold: Hold) -> _Gone:
-        try:
-            with self._database.snapshot() as snapshot:
-                roster = registry.claimants(snapshot, tokens=[str(each.sandbox.id) for each in condemned])
-            return teardown.clear(self._keys, roster, condemned, hold=hold)
-        except ArrakisError as error:
-            return error
+def _tell_all(
+    together: Mapping[Future[_Gone], Sequence[Condemned]], delete: Callable[[Sequence[Condemned]], _Gone]
+) -> None:
+    """Delete the keys of all of them in one pass, and tell each."""
+    try:
+        gone = delete([each for some in together.values() for each in some])
+    except BaseException as error:
+        for each in together:
+            each.set_exception(error)
+    else:
+        for each in together:
+            each.set_result(gone)
+
+
+def _delete(database: SqlReader, keys: KeyWriter, hold: Hold, condemned: Sequence[Condemned]) -> _Gone:
+    try:
+        with database.snapshot() as snapshot:
+            roster = registry.claimants(snapshot, tokens=[str(each.sandbox.id) for each in condemned])
+        return teardown.clear(keys, roster, condemned, hold=hold)
+    except ArrakisError as error:
+        return error

@@ -33,7 +33,7 @@ class CleanUp:
     def __init__(self, gate: Gate) -> None:
         """Work through the gate. The workers of a run share a remedy, and so a pass over the keyspace."""
         self._gate = gate
-        self._sweep = Sweep(gate.write.sql, gate.write.keys)
+        self._sweep = Sweep()
 
     def observe(self, action: Action) -> Observation:
         """Look whether it is still over, and what is left of it."""
@@ -112,7 +112,9 @@ class CleanUp:
         )
         if tell:
             terms = replace(terms, tell=say)
-        gone = removal.clean_up(gate.write.sql, self._sweep, list(planned), terms, insist=insist)
+        gone = removal.clean_up(
+            gate.write.sql, gate.write.keys, list(planned), terms, insist=insist, sweep=self._sweep
+        )
         return {planned[id].id: error for id, each in gone.items() if (error := _failure(each))}
 
 

@@ -23,7 +23,6 @@ from sandbox.joblog import logger
 from sandbox.model import Sandbox, Status
 from sandbox.ports import SqlTransaction
 from sandbox.removal import Destroyed, Terms
-from sandbox.sweep import Sweep
 from tests.integration.world import NOW, World
 
 HOUR = timedelta(hours=1)
@@ -87,9 +86,7 @@ def clean_up(
             insist(transaction, row)
 
     terms = Terms(actor="chani", now=NOW, tell=lambda _, step, seen: tell(step, seen))
-    gone = removal.clean_up(
-        world.database, Sweep(world.database, keys or world.keys), [id], terms, insist=insist_all
-    )[id]
+    gone = removal.clean_up(world.database, keys or world.keys, [id], terms, insist=insist_all)[id]
     if isinstance(gone, Destroyed):
         return gone
     raise gone
@@ -178,7 +175,7 @@ def test_one_that_cannot_go_keeps_none_of_those_that_are_taken_with_it(world: Wo
     told: list[tuple[UUID, str]] = []
     terms = Terms(actor="chani", now=NOW, tell=lambda row, step, _: told.append((row.id, step)))
     ids = [row.id for row in made]
-    gone = removal.clean_up(world.database, world.sweep, ids, terms, insist=insist)
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=insist)
     assert [isinstance(gone[id], Destroyed) for id in ids] == [True, False, True]
     assert str(gone[stays]) == "it must not go"
     assert [world.status(id) for id in ids] == ["destroyed", "running", "destroyed"]
@@ -198,7 +195,7 @@ def test_one_failure_too_many_ends_it_in_the_midst_and_the_rest_is_as_it_was(wor
 
     budget, ids = Budget(2), [row.id for row in made]
     terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail)
-    gone = removal.clean_up(world.database, world.sweep, ids, terms, insist=insist)
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=insist)
     assert asked == ids[:3]
     assert [str(gone[id]) for id in ids] == ["it must not go"] * 3 + ["more failed than the 2 that may"] * 3
     assert [world.status(id) for id in ids] == ["running"] * 6
@@ -214,7 +211,7 @@ def test_what_failed_before_a_halt_keeps_its_reason(world: World) -> None:
 
     budget = Budget(1)
     terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail)
-    gone = removal.clean_up(world.database, world.sweep, ids, terms, insist=insist)
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=insist)
     halted = "more failed than the 1 that may"
     assert [str(gone[id]) for id in ids] == [halted, "it must not go", "it must not go", halted]
     assert [world.status(id) for id in ids] == ["destroying"] + ["running"] * 3
@@ -224,7 +221,7 @@ def test_keys_that_cannot_be_deleted_count_as_failures_at_once(world: World) -> 
     made = [overdue(world, f"over-{number}") for number in range(5)]
     budget, ids = Budget(2), [row.id for row in made]
     terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail)
-    gone = removal.clean_up(world.database, Sweep(world.database, DEAD), ids, terms, insist=nothing)
+    gone = removal.clean_up(world.database, DEAD, ids, terms, insist=nothing)
     left = [each.unsettled for each in gone.values() if isinstance(each, Destroyed)]
     assert len(left) == 2
     assert all(str(each).startswith("its keys are left: ") for each in left)
@@ -241,11 +238,11 @@ def test_a_halt_ends_it_in_the_midst_and_another_call_takes_it_up(world: World) 
             budget.halt("interrupted")
 
     terms = Terms(actor="chani", now=NOW, pause=budget.insist, failed=budget.fail, tell=tell)
-    gone = removal.clean_up(world.database, world.sweep, ids, terms, insist=nothing)
+    gone = removal.clean_up(world.database, world.keys, ids, terms, insist=nothing)
     assert isinstance(gone[ids[0]], Destroyed)
     assert [str(gone[id]) for id in ids[1:]] == ["interrupted"] * 2
     assert [world.status(id) for id in ids] == ["destroyed", "destroying", "destroying"]
-    again = removal.clean_up(world.database, world.sweep, ids, Terms(actor="chani", now=NOW), insist=nothing)
+    again = removal.clean_up(world.database, world.keys, ids, Terms(actor="chani", now=NOW), insist=nothing)
     assert all(isinstance(each, Destroyed) for each in again.values())
     assert (world.schemas(), world.key_names()) == (set(), set())
 

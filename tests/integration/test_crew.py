@@ -29,6 +29,8 @@ from tests.integration.counting import BROKEN, NAME, action, counting, key, oper
 from tests.integration.wire import wired
 from tests.integration.world import World
 
+pytestmark = pytest.mark.soak  # what every run's tests notice too, to the word: for the mutants
+
 MANY = 40
 """Looks after which a worker would go on for ever."""
 

@@ -43,6 +43,8 @@ from sandbox.errors import ArrakisError, Unreachable
 from sandbox.facts import Fact, Known, Unknown
 from tests.integration.world import World
 
+pytestmark = pytest.mark.soak  # what every run's tests notice too, to the word: for the mutants
+
 NAME, EMERGENCY = "rb-op", "rb-now"
 TAG = f"arrakis-runbooks:{NAME}"
 TAGGED = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND state = 'idle in transaction'"

@@ -17,7 +17,6 @@ from sandbox.keyspace import Parked, Survey
 from sandbox.model import Sandbox
 from sandbox.naming import parked_key
 from sandbox.removal import Destroyed, Terms
-from sandbox.sweep import Sweep
 from tests.acceptance.engineer import eventually
 from tests.integration.rediscluster import Nodes, cluster
 from tests.integration.world import NOW, World
@@ -318,9 +317,7 @@ def test_a_node_that_is_lost_in_the_midst_of_a_clean_up_leaves_keys_that_the_nex
 
     def clean_up(reached: Redis, terms: Terms) -> list[Destroyed]:
         ids = [row.id for row in made]
-        gone = removal.clean_up(
-            world.database, Sweep(world.database, reached), ids, terms, insist=lambda *_: None
-        )
+        gone = removal.clean_up(world.database, reached, ids, terms, insist=lambda *_: None)
         return [each for each in gone.values() if isinstance(each, Destroyed)]
 
     with lost:

@@ -47,6 +47,8 @@ from sandbox.ports import SqlWriter
 from tests.acceptance.engineer import eventually
 from tests.integration.world import World
 
+pytestmark = pytest.mark.soak  # what every run's tests notice too, to the word: for the mutants
+
 NAME, VERB = "rb-runs", "note"
 LOST = "the lease is not ours any more: another operator took over"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'arrakis-runbooks'"

@@ -22,7 +22,6 @@ from sandbox import registry, schemas
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.removal import Terms, clean_up
-from sandbox.sweep import Sweep
 from tests.acceptance.engineer import eventually
 from tests.integration.hand import ROWS, Hand, Waiting, at_once, everything, holding, many
 from tests.integration.test_cleanup import job
@@ -258,8 +257,7 @@ def test_what_waits_for_a_lock_while_the_flag_is_raised_changes_nothing(
                 schemas.rename_orphan(world.database, old, new, token="0badcafe", oid=None, fence=held.fence)
             else:
                 fenced = Terms(actor="chani", now=now, fence=held.fence)
-                sweep = Sweep(world.database, hand.gate.write.keys)
-                clean_up(world.database, sweep, boxes[:1], fenced, insist=lambda *_: None)
+                clean_up(world.database, hand.gate.write.keys, boxes[:1], fenced, insist=lambda *_: None)
 
         table = "sandboxes" if what != "raze" else f'"sandbox_{boxes[0]}".profiles'
         with holding(world, "SELECT 1") as other:

@@ -20,7 +20,6 @@ from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.lifecycle import Request
 from sandbox.model import Sandbox
-from sandbox.sweep import Sweep
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -34,11 +33,6 @@ class World:
     keys: Redis
     sql: psycopg.Connection[tuple[object, ...]]
     redis: "redis.Redis"
-
-    @property
-    def sweep(self) -> Sweep:
-        """What deletes keys here."""
-        return Sweep(self.database, self.keys)
 
     def one(self, query: str, *params: object) -> object:
         """Return the first value of a query."""
