@@ -16,7 +16,7 @@ Undo       `invoke undo --run ID` gives back what went into quarantine. What was
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from math import ceil
@@ -73,11 +73,12 @@ def outlook(evidence: Evidence) -> list[Finding]:
 
 
 def _diagnosed(evidence: Evidence, found: Sequence[Candidate]) -> list[Finding]:
-    facts: dict[str, Fact[Any]] = {"sandboxes": evidence.due}
+    facts: dict[str, Fact[Any]] = {"sandboxes": evidence.due, "orphans": evidence.orphans}
     if isinstance(evidence.orphans, Known):
         facts |= dict(sources(evidence.orphans.value))
-    findings = [unknown(name, fact) for name, fact in facts.items() if isinstance(fact, Unknown)]
-    return findings + [_group(evidence, group, found) for group in GROUPS]
+    silent = {name: fact for name, fact in facts.items() if isinstance(fact, Unknown)}
+    findings = [unknown(name, fact) for name, fact in silent.items()]
+    return findings + [_group(evidence, group, found, silent) for group in GROUPS if group not in silent]
 
 
 def propose(evidence: Evidence, *, choice: Choice | None = None) -> tuple[list[Action], list[Finding]]:
@@ -92,11 +93,11 @@ def propose(evidence: Evidence, *, choice: Choice | None = None) -> tuple[list[A
     return actions, [*left, *rest]
 
 
-def _group(evidence: Evidence, group: str, found: Sequence[Candidate]) -> Finding:
+def _group(evidence: Evidence, group: str, found: Sequence[Candidate], silent: Collection[str]) -> Finding:
     mine = [each for each in found if each.group == group]
     if not mine:
-        if hidden := _hidden(evidence, group):
-            return unknown(group, hidden, source=_SEE)
+        if hidden := _hidden(evidence, group, silent):
+            return unknown(group, Unknown(f"{hidden} unknown"), source=_SEE)
         return Finding(check=group, severity=Severity.OK, summary=f"{group}: none", source=_SEE)
     owners = Counter(each.owner for each in mine if each.owner)
     oldest = min((each.since for each in mine if each.since), default=None)
@@ -110,15 +111,13 @@ def _group(evidence: Evidence, group: str, found: Sequence[Candidate]) -> Findin
     return Finding(check=group, severity=Severity.WARNING, summary=", ".join(told), source=_SEE)
 
 
-def _hidden(evidence: Evidence, group: str) -> Unknown | None:
-    """Return why nobody can tell whether there are some of a group that could go, if so."""
-    due, orphans = evidence.due, evidence.orphans
-    if group in (EXPIRED, STUCK):
-        if isinstance(due, Unknown):
-            return due
-        return evidence.untold if any(group_of(each.row) == group for each in due.value.over) else None
-    asked = [due, orphans, *(dict(sources(orphans.value)).values() if isinstance(orphans, Known) else ())]
-    return next((fact for fact in asked if isinstance(fact, Unknown)), None)
+def _hidden(evidence: Evidence, group: str, silent: Collection[str]) -> str:
+    """Return what is not known, where that keeps us from telling whether some of a group could go; it was told why."""
+    due = evidence.due
+    if group not in (EXPIRED, STUCK) or isinstance(due, Unknown):
+        return next(iter(silent), "")
+    concerned = evidence.untold and any(group_of(each.row) == group for each in due.value.over)
+    return "keys" if concerned else ""
 
 
 def _amount(some: Sequence[Candidate]) -> str:

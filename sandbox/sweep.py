@@ -66,11 +66,11 @@ class Sweep:
                 self._ready = {}
                 self._changed.notify_all()
         if together:
-            _tell_all(together, delete)
+            _delete_for_all(together, delete)
         return mine.result()
 
 
-def _tell_all(
+def _delete_for_all(
     together: Mapping[Future[_Gone], Sequence[Condemned]], delete: Callable[[Sequence[Condemned]], _Gone]
 ) -> None:
     """Delete the keys of all of them in one pass, and tell each."""

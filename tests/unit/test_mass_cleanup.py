@@ -235,8 +235,10 @@ def test_an_unknown_source_proposes_nothing_that_rests_on_it_and_says_so(
     seen = replace(crowd(), **changes)
     actions, _ = propose(seen)
     assert {action.verb for action in actions} == verbs
-    told = [finding.check for finding in diagnose(seen) if finding.severity is Severity.UNKNOWN]
-    assert sorted(told) == sorted(untold)
+    told = [finding for finding in diagnose(seen) if finding.severity is Severity.UNKNOWN]
+    assert sorted(finding.check for finding in told) == sorted(untold)
+    said = [finding.check for finding in told if DOWN.reason in finding.summary]
+    assert len(said) == len(changes.keys() - {"scanned"})  # the reason is told once for each source
     if "orphans" in changes:
         assert existing(seen) is None
 
