@@ -11,14 +11,17 @@ from sandbox.errors import ArrakisError, Missing
 from sandbox.ports import AwsReader
 
 __all__ = [
+    "SEE_DEFINITION",
     "SEE_RULE",
     "SEE_SERVICE",
     "SEE_TASKS",
     "Deployment",
     "Rule",
     "Service",
+    "TaskDefinition",
     "TaskRun",
     "TaskTarget",
+    "read_definition",
     "read_rule",
     "read_service",
     "read_tasks",
@@ -28,6 +31,7 @@ SEE_RULE = "aws events describe-rule --name {name}  # events:DescribeRule"
 SEE_TASKS = (
     "aws ecs list-tasks --cluster {cluster} --family {family} --desired-status STOPPED  # ecs:ListTasks"
 )
+SEE_DEFINITION = "aws ecs describe-task-definition --task-definition {name}  # ecs:DescribeTaskDefinition"
 SEE_SERVICE = "aws ecs describe-services --cluster {cluster} --services {name}  # ecs:DescribeServices"
 
 _BATCH = 100  # tasks that one describe_tasks takes
@@ -45,7 +49,27 @@ _MORE = (
     "ReferenceId",
     "Tags",
 )
+_ROLES = ("taskRoleArn", "executionRoleArn")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDefinition:
+    """What a task is made of: its containers as ECS describes them, and the roles that ECS is handed for it, as ECS calls them."""
+
+    containers: Sequence[Mapping[str, Any]]
+    roles: Mapping[str, str]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "TaskDefinition":
+        """Read a definition of describe_task_definition. A role may be written without its account: it is the definition's."""
+        _, partition, _, _, account, *_ = raw["taskDefinitionArn"].split(":")
+        roles = {name: raw[name] for name in _ROLES if raw.get(name)}
+        whole = f"arn:{partition}:iam::{account}:role/"
+        return cls(
+            containers=raw["containerDefinitions"],
+            roles={name: role if ":" in role else whole + role for name, role in roles.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +105,24 @@ class TaskTarget:
         )
 
     @property
+    def definition(self) -> str:
+        """The task definition's family, with its revision where the rule names one."""
+        return _short(self.task_definition)
+
+    @property
     def family(self) -> str:
         """The task definition's family, whatever its revision."""
-        return _short(self.task_definition).partition(":")[0]
+        return self.definition.partition(":")[0]
 
     @property
     def security_groups(self) -> tuple[str, ...]:
         """The groups that the task is in; none where it has no network of its own."""
         return _groups(self.network)
+
+    def roles(self, definition: TaskDefinition) -> list[str]:
+        """The ARNs of the roles that ECS is handed to run it: those of its definition, where nothing overrides them."""
+        own = {name: self.overrides[name] for name in _ROLES if self.overrides.get(name)}
+        return sorted(set({**definition.roles, **own}.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +285,15 @@ def read_rule(aws: AwsReader, name: str) -> Rule | None:
         arn=raw["Arn"],
         state=raw["State"],
     )
+
+
+def read_definition(aws: AwsReader, name: str) -> TaskDefinition:
+    """Return a task definition, by its ARN or its family: of a family the newest revision, as a schedule takes it.
+
+    Raises Unreachable, Throttled or Denied, and ArrakisError where there is none.
+    """
+    found = aws.read("ecs", "describe_task_definition", taskDefinition=name)
+    return TaskDefinition.of(found["taskDefinition"])
 
 
 def read_tasks(aws: AwsReader, *, cluster: str, family: str) -> tuple[TaskRun, ...]:

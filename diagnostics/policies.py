@@ -11,13 +11,35 @@ from typing import Any
 from diagnostics.stack import Stack
 from sandbox.ports import AwsReader
 
-__all__ = ["Place", "Question", "place_of", "principal", "questions", "resource", "simulate", "simulations"]
+__all__ = [
+    "PASSING",
+    "TO_TASKS",
+    "Place",
+    "Question",
+    "passing",
+    "place_of",
+    "principal",
+    "questions",
+    "resource",
+    "simulate",
+    "simulations",
+]
+
+PASSING = "iam:PassRole"
+"""Handing a role on: it is no call, but takes a right to each role that is handed on, and to whom."""
+
+TO_TASKS = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+"""To whom roles are handed here, as conditions of policies name it."""
 
 _MINUTE = timedelta(minutes=1)
 _FEWEST = 20  # that RDS and ElastiCache let one ask for
 _NOBODY = "0" * 32  # no task's id
 _Call = tuple[str, Mapping[str, Any]]  # an operation and its parameters
-_UNJUDGED = ("s3:", "iam:PassRole")  # they depend on what is named when it is done
+_UPON = " on "
+_CONTEXT = [
+    {"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": [value]}
+    for key, value in TO_TASKS.items()
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +90,17 @@ def questions(stack: Stack, place: Place, *, now: datetime) -> Mapping[str, list
     return {action: [_question(action, *call) for call in calls] for action, calls in found.items()}
 
 
-def simulations(stack: Stack, place: Place, actions: Collection[str]) -> Mapping[str, list[str]]:
-    """Return what a policy is asked about: by the resource's ARN, the actions upon it."""
+def passing(role: str) -> str:
+    """Return the right to hand one role on, by its ARN."""
+    return f"{PASSING}{_UPON}{role}"
+
+
+def simulations(stack: Stack, place: Place, rights: Collection[str]) -> Mapping[str, list[str]]:
+    """Return what a policy is asked about: by the resource's ARN, the rights upon it. Which bucket, and which role, has to be said."""
     found: dict[str, list[str]] = {}
-    for action in sorted(each for each in actions if not each.startswith(_UNJUDGED)):
-        found.setdefault(resource(action, stack, place), []).append(action)
+    for right in sorted(each for each in rights if not each.startswith("s3:") and each != PASSING):
+        action, _, named = right.partition(_UPON)
+        found.setdefault(named or resource(action, stack, place), []).append(right)
     return found
 
 
@@ -83,22 +111,34 @@ def resource(action: str, stack: Stack, place: Place, *, revision: str = "1") ->
         "ecs": place.arn("ecs", f"service/{stack.cluster}/{stack.worker_service}"),
         "rds": place.arn("rds", f"db:{stack.database_instance or '*'}"),
         "ecs:RunTask": place.arn("ecs", f"task-definition/{stack.cleanup_family}:{revision}"),
-        "ecs:DescribeTaskDefinition": "*",
     }
     return arns.get(action) or arns.get(action.partition(":")[0], "*")
 
 
-def simulate(aws: AwsReader, arn: str, target: str, actions: Collection[str]) -> dict[str, bool]:
-    """Return which actions upon a target the policies of whoever has this ARN allow. Raises Denied where one may not ask."""
+def simulate(aws: AwsReader, arn: str, target: str, rights: Collection[str]) -> dict[str, bool | None]:
+    """Return which rights upon a target the policies of whoever has this ARN give; None where they ask for what is not known here.
+
+    Raises Denied where one may not ask.
+    """
+    actions = {right: right.partition(_UPON)[0] for right in rights}
     found = aws.read(
         "iam",
         "simulate_principal_policy",
         PolicySourceArn=principal(arn),
-        ActionNames=list(actions),
+        ActionNames=list(actions.values()),
         ResourceArns=[target],
+        ContextEntries=_CONTEXT if PASSING in actions.values() else [],
     )
-    results: list[Mapping[str, Any]] = found["EvaluationResults"]
-    return {each["EvalActionName"]: each["EvalDecision"] == "allowed" for each in results}
+    told = {each["EvalActionName"]: _allowed(each) for each in found["EvaluationResults"]}
+    return {right: told.get(action) for right, action in actions.items()}
+
+
+def _allowed(result: Mapping[str, Any]) -> bool | None:
+    """A refusal for want of a condition's value, such as a tag or whether there was a second factor, is none of the real call."""
+    if result["EvalDecision"] == "allowed":
+        return True
+    upon = [result, *result.get("ResourceSpecificResults", ())]
+    return None if any(each.get("MissingContextValues") for each in upon) else False
 
 
 def principal(arn: str) -> str:
@@ -122,6 +162,9 @@ def _about_tasks(stack: Stack, place: Place) -> dict[str, list[_Call]]:
         "events:ListTagsForResource": [("list_tags_for_resource", {"ResourceARN": rule})],
         "ecs:DescribeServices": [("describe_services", {**group, "services": [stack.worker_service]})],
         "ecs:ListTasks": [("list_tasks", {**group, "family": stack.cleanup_family})],
+        "ecs:DescribeTaskDefinition": [
+            ("describe_task_definition", {"taskDefinition": stack.cleanup_family})
+        ],
         "ecs:DescribeTasks": [("describe_tasks", {**group, "tasks": [_NOBODY]})],
         "ecs:ListTagsForResource": [("list_tags_for_resource", {"resourceArn": service})],
         "application-autoscaling:DescribeScalableTargets": [("describe_scalable_targets", scalable)],

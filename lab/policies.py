@@ -20,11 +20,13 @@ def _simulate(self: IamResponse) -> ActionResult:
     name = self._get_param("PolicySourceArn").partition(":user/")[2]
     users = [user.name for user in self.backend.list_users("/", None, None)]
     policies = _policies(self.backend, name) if name in users else None
+    given = self._get_param("ContextEntries", [])
+    context = {each["ContextKeyName"]: each["ContextKeyValues"][0] for each in given}
     results = [
         {
             "EvalActionName": action,
             "EvalResourceName": resource,
-            "EvalDecision": "allowed" if _allows(policies, action, resource) else "implicitDeny",
+            "EvalDecision": "allowed" if _allows(policies, action, resource, context) else "implicitDeny",
         }
         for action in self._get_param("ActionNames")
         for resource in self._get_param("ResourceArns")
@@ -36,10 +38,10 @@ def _policies(backend: IAMBackend, user: str) -> list[IAMPolicy]:
     return [IAMPolicy(backend.get_user_policy(user, name)) for name in backend.list_user_policies(user)]
 
 
-def _allows(policies: list[IAMPolicy] | None, action: str, resource: str) -> bool:
+def _allows(policies: list[IAMPolicy] | None, action: str, resource: str, context: dict[str, str]) -> bool:
     if policies is None:
         return True
-    said = {policy.is_action_permitted(action, resource) for policy in policies}
+    said = {policy.is_action_permitted(action, resource, None, context) for policy in policies}
     return PermissionResult.PERMITTED in said and PermissionResult.DENIED not in said
 
 

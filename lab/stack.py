@@ -24,6 +24,7 @@ from lab.names import CACHE, CLEANUP, CLUSTER, CONTAINER, INSTANCE, LOG_GROUPS, 
 __all__ = ["lay_out"]
 
 _POSTGRES, _REDIS = 5432, 6379
+_ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/"
 _FEWEST, _MOST = 1, 4  # tasks of the worker's service that autoscaling lets run
 
 
@@ -95,7 +96,13 @@ def _tasks(network: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     for family, container, words in ((WORKER, "worker", {}), (CLEANUP, CONTAINER, environment)):
         definition = _container(family, container, words)
         ecs.register_task_definition(
-            family, [definition], requires_compatibilities=["FARGATE"], cpu="256", memory="512"
+            family,
+            [definition],
+            task_role_arn=f"{_ROLE}{family}-task",
+            execution_role_arn=f"{_ROLE}arrakis-lab-execution",
+            requires_compatibilities=["FARGATE"],
+            cpu="256",
+            memory="512",
         )
     os.environ["MOTO_ECS_SERVICE_RUNNING"] = "1"  # moto starts no task of a service; it is told how many run
     worker = ecs.create_service(
@@ -109,7 +116,7 @@ def _tasks(network: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     target = {
         "Id": CLEANUP,
         "Arn": cluster.arn,
-        "RoleArn": f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/arrakis-lab-events",
+        "RoleArn": f"{_ROLE}arrakis-lab-events",
         "EcsParameters": {
             "TaskDefinitionArn": f"arn:aws:ecs:{REGION}:{DEFAULT_ACCOUNT_ID}:task-definition/{CLEANUP}",
             "TaskCount": 1,
@@ -134,7 +141,7 @@ def _watch_over_worker() -> None:
         "ecs:service:DesiredCount",
         min_capacity=_FEWEST,
         max_capacity=_MOST,
-        role_arn=f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/arrakis-lab-autoscaling",
+        role_arn=f"{_ROLE}arrakis-lab-autoscaling",
         suspended_state={  # type: ignore[arg-type]
             "DynamicScalingInSuspended": False,
             "DynamicScalingOutSuspended": False,

@@ -11,6 +11,7 @@ __all__ = [
     "ACCESS",
     "CACHE",
     "CONNECTIONS",
+    "DEFINITION",
     "INSTANCE",
     "MAPPINGS",
     "NATS",
@@ -26,6 +27,10 @@ __all__ = [
 ]
 
 RULE = Look(what="the clean-up's schedule", command=compute.SEE_RULE.format(name="CLEANUP_RULE"))
+DEFINITION = Look(
+    what="what the clean-up's task is told, and which roles it is handed",
+    command=compute.SEE_DEFINITION.format(name="CLEANUP_FAMILY"),
+)
 TASKS = Look(
     what="how the clean-up's task ended lately",
     command=compute.SEE_TASKS.format(cluster="CLUSTER", family="CLEANUP_FAMILY"),

@@ -7,6 +7,7 @@ end in a star. Of NATS only publishing is named here; whoever asks has to hear t
 of AWS may, sts:GetCallerIdentity, is not named.
 """
 
+from diagnostics.policies import PASSING
 from diagnostics.privileges import ON_CLUSTERS
 from runbooks.engine.page import Rights
 
@@ -138,8 +139,12 @@ CACHE = _aws(
 SERVICE = _aws("ecs:DescribeServices")
 TASKS = _aws("ecs:ListTasks", "ecs:DescribeTasks")
 SCHEDULE = _aws("events:DescribeRule")
-JOB = SCHEDULE | TASKS | _aws("events:ListTargetsByRule", "ec2:DescribeSecurityGroups")
-"""The clean-up's schedule, how its tasks ended, and whether they are let in at the servers."""
+JOB = (
+    SCHEDULE
+    | TASKS
+    | _aws("events:ListTargetsByRule", "ecs:DescribeTaskDefinition", "ec2:DescribeSecurityGroups")
+)
+"""The clean-up's schedule, what it starts, how its tasks ended, and whether they are let in at the servers."""
 
 TAGS = _aws("events:ListTagsForResource", "ecs:ListTagsForResource")
 SCALING = _aws("application-autoscaling:DescribeScalableTargets")
@@ -194,7 +199,7 @@ TRYING_THE_WAY = _nats("sandbox.*.events.>", "$JS.API.STREAM.MSG.DELETE.SANDBOX"
 
 RESTARTING = _aws("ecs:UpdateService")
 SCHEDULING = _aws("events:EnableRule", "events:DisableRule")
-RUNNING = _aws("ecs:DescribeTaskDefinition", "ecs:RunTask", "iam:PassRole")
+RUNNING = _aws("ecs:RunTask", PASSING)
 """For `--via ecs` alone: the clean-up's own task run, which is handed its roles."""
 
 ENLARGING = _aws("rds:ModifyDBInstance")

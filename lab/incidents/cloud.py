@@ -101,7 +101,15 @@ class Account:
         [container] = current["containerDefinitions"]
         said = {pair["name"]: pair["value"] for pair in container["environment"]} | dict(variables)
         container["environment"] = [{"name": name, "value": value} for name, value in said.items()]
-        names = ("family", "requiresCompatibilities", "networkMode", "cpu", "memory")
+        names = (
+            "family",
+            "requiresCompatibilities",
+            "networkMode",
+            "cpu",
+            "memory",
+            "taskRoleArn",
+            "executionRoleArn",
+        )
         kept = {name: current[name] for name in names}
         made = ecs.register_task_definition(**kept, containerDefinitions=[container])
         return str(made["taskDefinition"]["taskDefinitionArn"])

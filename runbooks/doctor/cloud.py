@@ -79,7 +79,7 @@ class _Answers:
         else:
             self.silent.setdefault(action.partition(":")[0], fact.reason)
 
-    def simulated(self, actions: Collection[str], fact: Fact[dict[str, bool]]) -> None:
+    def simulated(self, actions: Collection[str], fact: Fact[Held]) -> None:
         """Take down what a policy says of actions."""
         if isinstance(fact, Unknown):
             self.why = self.why or fact.reason

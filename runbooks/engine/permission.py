@@ -7,7 +7,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from diagnostics.policies import place_of, simulate, simulations
+from diagnostics.policies import PASSING, passing, place_of, simulate, simulations
 from diagnostics.privileges import OWNER, Held, in_nats, in_postgres, in_redis
 from runbooks.engine.environment import Environment
 from runbooks.engine.model import Action, Finding, Remedy, Resource, Runbook, Severity
@@ -99,14 +99,19 @@ def needed(actions: Iterable[Action], remedies: Mapping[str, Remedy]) -> Rights:
 
 
 def _of(action: Action, rights: Rights) -> Rights:
-    """Leave out the owner of what the action does not name: of another table, of the database."""
+    """Leave out the owner of what the action does not name: of another table, of the database. Roles are handed on by their names."""
     said = {name for value in action.before.values() for name in _NAME.findall(str(value))}
 
     def has_to_do(word: str) -> bool:
         owned = word.removeprefix(OWNER)
         return owned == word or owned.endswith("*") or _NAME.findall(owned)[-1] in said
 
-    return replace(rights, postgres=frozenset(filter(has_to_do, rights.postgres)))
+    handed_on = map(passing, action.before.get("roles", ())) if PASSING in rights.aws else ()
+    return replace(
+        rights,
+        postgres=frozenset(filter(has_to_do, rights.postgres)),
+        aws=rights.aws - {PASSING} | frozenset(handed_on),
+    )
 
 
 def ask(environment: Environment, read: Readers, rights: Rights, *, timeout: float) -> Permission:
@@ -189,7 +194,7 @@ def _of_aws(environment: Environment, read: Readers, words: frozenset[str], time
     arn = str(read.aws.read("sts", "get_caller_identity")["Arn"])
     asked = simulations(environment.stack, place_of(arn, environment.region), words)
     facts: dict[str, Any] = gather(
-        {target: _simulating(read, arn, target, actions) for target, actions in asked.items()},
+        {target: _simulating(read, arn, target, upon) for target, upon in asked.items()},
         deadline=timeout * _SHARE / 2,
     )
     held: dict[str, bool | None] = dict.fromkeys(words)
@@ -199,5 +204,5 @@ def _of_aws(environment: Environment, read: Readers, words: frozenset[str], time
     return held
 
 
-def _simulating(read: Readers, arn: str, target: str, actions: list[str]) -> Callable[[], dict[str, bool]]:
-    return lambda: simulate(read.aws, arn, target, actions)
+def _simulating(read: Readers, arn: str, target: str, words: list[str]) -> Callable[[], Held]:
+    return lambda: simulate(read.aws, arn, target, words)

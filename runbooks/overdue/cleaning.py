@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from diagnostics.compute import TaskTarget
+from diagnostics.compute import TaskDefinition, TaskTarget
 from runbooks.engine.model import Action, Finding, Resource, Reversibility
 from runbooks.findings import left_alone, span
-from runbooks.overdue.evidence import Behind, Evidence
-from runbooks.remedies.task import ORPHANS, cleans_orphans, digest
+from runbooks.overdue.evidence import Behind, Evidence, Scheduled
+from runbooks.remedies.task import ORPHANS, cleans_orphans, start
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known, Unknown
 from sandbox.schemas import Blocker
@@ -46,10 +46,10 @@ def propose(
         actions += [cleaning(each, now=now) for each in going]
     elif going:
         task = _task(evidence, hazard, staying=[each for alike in staying.values() for each in alike])
-        if isinstance(task, TaskTarget):
-            actions.append(_running(evidence, task, token=f"{runbook}-{evidence.now:%Y%m%d%H%M%S%f}"))
-        else:
+        if isinstance(task, Finding):
             left.append(task)
+        else:
+            actions.append(_running(evidence, *task, token=f"{runbook}-{evidence.now:%Y%m%d%H%M%S%f}"))
     if enabling := _enabling(evidence):
         actions += [] if hazard else enabling
         left += [left_alone("the schedule stays disabled", hazard)] if hazard else []
@@ -112,11 +112,12 @@ def _hazard(evidence: Evidence, *, cleared: Collection[str]) -> str | None:
     for name in ("database", "blockers", "holders"):
         if isinstance(fact := getattr(evidence, name), Unknown):
             return f"cannot tell what it would take along: {name} unknown ({fact.reason})"
+    if isinstance(evidence.definitions, Unknown):
+        return f"cannot tell what it starts: {evidence.definitions.reason}"
     due = [blocker for each in evidence.over for blocker in evidence.blocking(each)]
     if resting := [blocker for blocker in due if blocker.name not in cleared]:
         return f"its CASCADE would take along {', '.join(f'{each.kind} {each.name}' for each in resting)}"
-    targets = evidence.rule.value.targets if isinstance(evidence.rule, Known) and evidence.rule.value else ()
-    return ORPHANS if any(cleans_orphans(target.overrides) for target in targets) else None
+    return ORPHANS if any(cleans_orphans(*each) for each in evidence.scheduled) else None
 
 
 def _not_ours(evidence: Evidence) -> tuple[str, ...]:
@@ -187,18 +188,15 @@ def cleaning(each: Behind, *, now: datetime) -> Action:
     )
 
 
-def _task(evidence: Evidence, hazard: str | None, *, staying: Sequence[Behind]) -> TaskTarget | Finding:
+def _task(evidence: Evidence, hazard: str | None, *, staying: Sequence[Behind]) -> Scheduled | Finding:
     """The task that the schedule starts, or why it is not run."""
-    stack, rule, what = evidence.stack, evidence.rule, "the deployed task is not run"
+    stack, what = evidence.stack, "the deployed task is not run"
     if hazard:
         return left_alone(what, hazard)
     if staying:
         names = ", ".join(each.row.name for each in staying)
         return left_alone(what, f"it asks nobody, and would try {names} as well")
-    if isinstance(rule, Unknown):
-        return left_alone(what, f"cannot tell how it is started: {rule.reason}")
-    targets = rule.value.targets if rule.value else ()
-    mine = [target for target in targets if target.family == stack.cleanup_family]
+    mine = [each for each in evidence.scheduled if each[0].family == stack.cleanup_family]
     if len(mine) != 1:
         return left_alone(
             what, f"{stack.cleanup_rule} has {len(mine)} targets that run {stack.cleanup_family}"
@@ -206,7 +204,7 @@ def _task(evidence: Evidence, hazard: str | None, *, staying: Sequence[Behind]) 
     return mine[0]
 
 
-def _running(evidence: Evidence, task: TaskTarget, *, token: str) -> Action:
+def _running(evidence: Evidence, task: TaskTarget, definition: TaskDefinition, *, token: str) -> Action:
     return Action(
         id="",
         verb="run clean-up task",
@@ -216,10 +214,7 @@ def _running(evidence: Evidence, task: TaskTarget, *, token: str) -> Action:
             "planned_at": evidence.now.isoformat(),
             "rule": evidence.stack.cleanup_rule,
             "family": evidence.stack.cleanup_family,
-            "cluster": task.cluster,
-            "task_definition": task.task_definition,
-            "network": dict(task.network),
-            "overrides": digest(task.overrides),
+            **start(task, definition),
             "sandboxes": {str(each.row.id): each.row.name for each in evidence.over},
         },
         after={},

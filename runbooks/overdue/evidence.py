@@ -3,14 +3,25 @@
 RB-SB-001 and RB-SB-002 look at the same evidence and ask it different questions. Nothing here changes anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from diagnostics.alarms import Alarm, read_alarm
-from diagnostics.compute import Rule, Service, TaskRun, read_rule, read_service, read_tasks
+from diagnostics.compute import (
+    Rule,
+    Service,
+    TaskDefinition,
+    TaskRun,
+    TaskTarget,
+    read_definition,
+    read_rule,
+    read_service,
+    read_tasks,
+)
 from diagnostics.grouping import ErrorGroup
 from diagnostics.logs import JobRun, JobRuns, LogReport, read_errors, read_runs
 from diagnostics.postgres import (
@@ -32,16 +43,19 @@ from sandbox.facts import Fact, Known, Unknown
 from sandbox.facts import gather as gather_facts
 from sandbox.model import Sandbox, Status
 from sandbox.naming import same_sandbox
-from sandbox.ports import APPLICATION, SqlSnapshot
+from sandbox.ports import APPLICATION, AwsReader, SqlSnapshot
 from sandbox.schemas import Blocker
 
-__all__ = ["GRACE", "Behind", "Database", "Evidence", "gather", "over"]
+__all__ = ["GRACE", "Behind", "Database", "Evidence", "Scheduled", "gather", "over"]
 
 GRACE = timedelta(minutes=30)
 """Two runs of the clean-up job: what ended later than that is left to the next one."""
 
 WINDOW = timedelta(hours=6)
 """How far back logs and metrics are read."""
+
+Scheduled = tuple[TaskTarget, TaskDefinition]
+"""A task as the schedule starts it, and what it is made of."""
 
 # For as long as this toolkit and gaib may hold something before it is in the way.
 _AT_WORK = timedelta(minutes=1)
@@ -74,7 +88,10 @@ class Database:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was seen. `now` is this host's clock, by which the logs and metrics were asked."""
+    """What was seen. `now` is this host's clock, by which the logs and metrics were asked.
+
+    `definitions` are those of what the schedule starts, by the name under which it does.
+    """
 
     now: datetime
     stack: Stack
@@ -85,6 +102,7 @@ class Evidence:
     postgres: Fact[Reach]
     redis: Fact[Reach]
     rule: Fact[Rule | None]
+    definitions: Fact[Mapping[str, TaskDefinition]]
     tasks: Fact[tuple[TaskRun, ...]]
     service: Fact[Service | None]
     runs: Fact[JobRuns]
@@ -108,6 +126,16 @@ class Evidence:
     def fresh(self) -> int:
         """How many of them are the job's next run's."""
         return len(self.over) - len(self.behind)
+
+    @property
+    def scheduled(self) -> tuple[Scheduled, ...]:
+        """What the schedule starts, as far as that is known."""
+        known = self.definitions.value if isinstance(self.definitions, Known) else {}
+        return tuple(
+            (target, known[target.task_definition])
+            for target in _targets(self.rule)
+            if target.task_definition in known
+        )
 
     @property
     def groups(self) -> tuple[ErrorGroup, ...]:
@@ -156,7 +184,7 @@ class Evidence:
 
 
 def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, alarm: str) -> Evidence:
-    """Read everything side by side; then, of the servers that were found, who may reach them. Bounded by `deadline` s."""
+    """Read everything side by side; then what the schedule starts, and whether that is let in. Bounded by `deadline` s."""
     aws, begin = readers.aws, now - WINDOW
     budget = deadline * 0.55
 
@@ -187,7 +215,7 @@ def gather(readers: Readers, *, now: datetime, deadline: float, stack: Stack, al
         "cache": lambda: read_cache(aws, identifier=stack.cache, now=now, window=WINDOW),
     }
     seen = gather_facts(probes, deadline=deadline * 0.65)
-    return Evidence(now=now, stack=stack, **seen, **_access(readers, seen, deadline=deadline * 0.35))
+    return Evidence(now=now, stack=stack, **seen, **_task(readers, seen, deadline=deadline * 0.35))
 
 
 def _database(readers: Readers) -> Database:
@@ -228,23 +256,30 @@ def _seen(row: Sandbox, now: datetime, names: tuple[str, ...], last: AuditEntry 
     return Behind(row=row, since=since, late=now - since > GRACE, schemas=names, last=last)
 
 
-def _access(readers: Readers, seen: Mapping[str, Any], *, deadline: float) -> dict[str, Any]:
-    """Whether the clean-up's task may reach the servers, by their security groups."""
+def _task(readers: Readers, seen: Mapping[str, Any], *, deadline: float) -> dict[str, Any]:
+    """What the clean-up's task is made of, and whether it may reach the servers, by their security groups."""
     rule: Fact[Rule | None] = seen["rule"]
-    servers = {"postgres_access": seen["instance"], "redis_access": seen["cache"]}
-    groups = _task_groups(rule)
-    asked = {
-        name: lambda server=fact.value: read_access(
-            readers.aws, server_groups=server.security_groups, port=server.port, task_groups=groups
-        )
+    targets, servers = _targets(rule), {"postgres_access": seen["instance"], "redis_access": seen["cache"]}
+    groups = [group for target in targets for group in target.security_groups]
+    asked: dict[str, Callable[[], Any]] = {
+        name: partial(_access, readers.aws, fact.value, groups)
         for name, fact in servers.items()
         if isinstance(fact, Known) and groups
     }
+    if isinstance(rule, Known):
+        names = {target.task_definition for target in targets}
+        asked["definitions"] = lambda: {name: read_definition(readers.aws, name) for name in names}
     unasked = Unknown("the server or the task's network is not known")
-    return {**dict.fromkeys(servers, unasked), **gather_facts(asked, deadline=deadline)}
+    return {
+        "definitions": rule,  # what is not known of it is not known of them
+        **dict.fromkeys(servers, unasked),
+        **gather_facts(asked, deadline=deadline),
+    }
 
 
-def _task_groups(rule: Fact[Rule | None]) -> tuple[str, ...]:
-    if not isinstance(rule, Known) or rule.value is None:
-        return ()
-    return tuple(group for target in rule.value.targets for group in target.security_groups)
+def _access(aws: AwsReader, server: Instance | Cache, groups: Sequence[str]) -> Access:
+    return read_access(aws, server_groups=server.security_groups, port=server.port, task_groups=groups)
+
+
+def _targets(rule: Fact[Rule | None]) -> tuple[TaskTarget, ...]:
+    return rule.value.targets if isinstance(rule, Known) and rule.value else ()

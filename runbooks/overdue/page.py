@@ -14,6 +14,7 @@ LOOKS = (
     Look(what="what elsewhere rests on a schema that should go", command=see_dependents("SCHEMA")),
     looks.SESSIONS,
     looks.RULE,
+    looks.DEFINITION,
     looks.TASKS,
     Look(what="what the clean-up says that it did", command=SEE_RUNS.format(name="CLEANUP_LOGS")),
     looks.log("the clean-up", "cleanup_logs"),

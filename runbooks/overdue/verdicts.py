@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from diagnostics.causes import Probe
+from diagnostics.compute import SEE_DEFINITION
 from diagnostics.grouping import ErrorGroup
 from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS, see_dependents
 from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
@@ -17,6 +18,7 @@ from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.overdue.evidence import Evidence
 from runbooks.overdue.suspects import probed
 from runbooks.probing import Answer
+from runbooks.remedies.task import ORPHANS, cleans_orphans
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.text import counted, moment
 
@@ -51,11 +53,31 @@ def job_findings(evidence: Evidence) -> list[Finding]:
     stack = evidence.stack
     found = [
         findings.rule_finding(evidence.rule, stack),
+        *_definitions(evidence),
         findings.tasks_finding(evidence.tasks, stack),
         logged.runs_finding(evidence.runs, stack, now=evidence.now),
         findings.service_finding(evidence.service, stack),
     ]
     return [finding for finding in found if finding.severity is not Severity.CRITICAL]
+
+
+def _definitions(evidence: Evidence) -> list[Finding]:
+    """What must be known of a task before it is let loose: whether it takes live sandboxes along, or that nobody can tell."""
+    if isinstance(evidence.rule, Unknown):
+        return []  # which is told of the schedule
+    if isinstance(evidence.definitions, Unknown):
+        source = SEE_DEFINITION.format(name=evidence.stack.cleanup_family)
+        return [findings.unknown("task definition", evidence.definitions, source=source)]
+    told = {target.definition for target, made in evidence.scheduled if cleans_orphans(target, made)}
+    return [
+        Finding(
+            check="task definition",
+            severity=Severity.WARNING,
+            summary=f"{name}: {ORPHANS}",
+            source=SEE_DEFINITION.format(name=name),
+        )
+        for name in sorted(told)
+    ]
 
 
 def server_findings(evidence: Evidence) -> list[Finding]:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from diagnostics.compute import TaskRun, TaskTarget, read_rule, read_tasks
+from diagnostics.compute import TaskDefinition, TaskRun, TaskTarget, read_definition, read_rule, read_tasks
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
 from runbooks.rights import RUNNING, SCHEDULING
 from sandbox import cleanup, registry, schemas, teardown
 from sandbox.errors import ArrakisError
 
-__all__ = ["ORPHANS", "EnableRule", "RunTask", "cleans_orphans", "digest"]
+__all__ = ["ORPHANS", "EnableRule", "RunTask", "cleans_orphans", "start"]
 
 ORPHANS = "it is told to clean up orphans (CLEANUP_ORPHANED), and takes live sandboxes for such"
 
@@ -22,19 +22,26 @@ _PATIENCE = 15 * 60.0  # seconds that it is watched for: the schedule's interval
 _REMEMBERED = timedelta(minutes=55)
 
 
-def cleans_orphans(overrides: Mapping[str, Any], definition: Sequence[Mapping[str, Any]] = ()) -> bool:
+def cleans_orphans(target: TaskTarget, definition: TaskDefinition) -> bool:
     """Whether a task is told to clean up orphans, by its containers' definitions or by what overrides them."""
     told: dict[str, str] = {}
-    for container in (*definition, *overrides.get("containerOverrides", ())):
+    for container in (*definition.containers, *target.overrides.get("containerOverrides", ())):
         for pair in container.get("environment", ()):
             if pair.get("name") == "CLEANUP_ORPHANED":
                 told[str(container.get("name"))] = str(pair.get("value")).lower()
     return "true" in told.values()
 
 
-def digest(overrides: Mapping[str, Any]) -> str:
-    """Return what tells overrides from others without showing them: they may hold secrets."""
-    return hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()
+def start(target: TaskTarget, definition: TaskDefinition) -> dict[str, Any]:
+    """Return how a task is started, as a plan keeps it. Overrides may hold secrets: what tells them from others is kept."""
+    overrides = json.dumps(target.overrides, sort_keys=True, default=str)
+    return {
+        "cluster": target.cluster,
+        "task_definition": target.task_definition,
+        "network": dict(target.network),
+        "overrides": hashlib.sha256(overrides.encode()).hexdigest(),
+        "roles": target.roles(definition),
+    }
 
 
 class EnableRule:
@@ -176,10 +183,9 @@ class RunTask:
     def _target(self, action: Action) -> TaskTarget:
         """How the schedule starts the task now. Raises ArrakisError where that is not what was planned."""
         rule = read_rule(self._gate.read.aws, action.before["rule"])
-        planned = [action.before[what] for what in ("cluster", "task_definition", "network", "overrides")]
         for target in rule.targets if rule else ():
-            now = [target.cluster, target.task_definition, dict(target.network), digest(target.overrides)]
-            if now == planned:
+            now = start(target, read_definition(self._gate.read.aws, target.task_definition))
+            if all(action.before.get(name) == value for name, value in now.items()):
                 return target
         raise ArrakisError(
             f"{action.before['rule']} does not start this task any more", hint="run the runbook again"
@@ -188,7 +194,8 @@ class RunTask:
     def _verbose(self, target: TaskTarget) -> Mapping[str, object]:
         """The schedule's own overrides, and LOG_LEVEL=debug for each container."""
         own = {each["name"]: each for each in target.overrides.get("containerOverrides", ())}
-        names = [each["name"] for each in _containers(self._gate, target)]
+        definition = read_definition(self._gate.read.aws, target.task_definition)
+        names = [each["name"] for each in definition.containers]
         return {
             **target.overrides,
             "containerOverrides": [_debugged(own.get(name, {"name": name})) for name in names],
@@ -209,15 +216,10 @@ def _debugged(override: Mapping[str, Any]) -> dict[str, Any]:
     return {**override, "environment": [*others, {"name": "LOG_LEVEL", "value": "debug"}]}
 
 
-def _containers(gate: Gate, target: TaskTarget) -> Sequence[Mapping[str, Any]]:
-    found = gate.read.aws.read("ecs", "describe_task_definition", taskDefinition=target.task_definition)
-    containers: Sequence[Mapping[str, Any]] = found["taskDefinition"]["containerDefinitions"]
-    return containers
-
-
 def _hazard(gate: Gate, targets: Sequence[TaskTarget]) -> str | None:
     """What the job would take along of others': by its CASCADE, or as an orphan; None if nothing."""
-    if any(cleans_orphans(target.overrides, _containers(gate, target)) for target in targets):
+    definitions = ((each, read_definition(gate.read.aws, each.task_definition)) for each in targets)
+    if any(cleans_orphans(*each) for each in definitions):
         return ORPHANS
     with gate.read.sql.snapshot() as snapshot:
         due = cleanup.due_at(snapshot, registry.now(snapshot))

@@ -11,7 +11,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
-from diagnostics.policies import Place, resource
+from diagnostics.policies import PASSING, TO_TASKS, Place, resource
 from diagnostics.privileges import OWNER
 from diagnostics.stack import Stack
 from runbooks.engine.model import Runbook
@@ -28,7 +28,6 @@ _BY = MARK.removeprefix("<!-- ").removesuffix(" -->")
 _SUFFIXES = {"postgres": "sql", "redis": "acl", "nats": "conf", "iam": "json"}
 _ANYWHERE = Place(partition="aws", region="*", account="*")
 _BUCKET = "arn:aws:s3:::BUCKET"  # no bucket may be called so: none is open until one is named
-_PASSING = {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
 _LOOKING = ("Describe", "Filter", "Get", "List", "Simulate")
 
 
@@ -120,7 +119,7 @@ def _iam(actions: Iterable[str]) -> str:
 
 
 def _condition(actions: list[str]) -> Mapping[str, Any]:
-    return {"Condition": _PASSING} if "iam:PassRole" in actions else {}
+    return {"Condition": {"StringEquals": TO_TASKS}} if PASSING in actions else {}
 
 
 def _scope(action: str) -> tuple[str, ...]:
@@ -130,7 +129,7 @@ def _scope(action: str) -> tuple[str, ...]:
         "ecs:DescribeServices": (at.arn("ecs", f"service/{stack.cluster}/{stack.worker_service}"),),
         "ecs:DescribeTasks": (at.arn("ecs", f"task/{stack.cluster}/*"),),
         "ecs:ListTagsForResource": (at.arn("ecs", f"service/{stack.cluster}/{stack.worker_service}"),),
-        "iam:PassRole": ("arn:aws:iam::*:role/*",),
+        PASSING: ("arn:aws:iam::*:role/*",),
         "logs:FilterLogEvents": tuple(
             at.arn("logs", f"log-group:{name}:*")
             for name in (stack.api_logs, stack.cleanup_logs, stack.worker_logs)

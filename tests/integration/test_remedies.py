@@ -37,6 +37,7 @@ from tests.conftest import StartLab
 RULE = FAMILY = "arrakis-sandbox-cleanup"
 CONTAINER, CLUSTER, VIEW = "sandbox-cleanup", "arrakis", "watching.overview"
 CLEAN, DROP, ENABLE, RUN = "clean up sandbox", "drop object", "enable rule", "run clean-up task"
+ROLES = ("taskRoleArn", "executionRoleArn")
 NOT_STARTED = {"tasks": [], "failures": [{"arn": "…", "reason": "RESOURCE:FARGATE"}]}
 LOST = "the lease is not ours any more"
 
@@ -193,7 +194,9 @@ class Scene:
         [container] = current["containerDefinitions"]
         pairs = {pair["name"]: pair["value"] for pair in container["environment"]} | variables
         container["environment"] = [{"name": name, "value": value} for name, value in pairs.items()]
-        kept = {name: current[name] for name in ("family", "requiresCompatibilities", "cpu", "memory")}
+        kept = {
+            name: current[name] for name in ("family", "requiresCompatibilities", "cpu", "memory", *ROLES)
+        }
         self.ecs.register_task_definition(**kept, containerDefinitions=[container])
 
     def put_target(self, more: Mapping[str, Any] | None = None, **parameters: Any) -> None:

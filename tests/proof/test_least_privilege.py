@@ -47,9 +47,6 @@ HISTORY = {
 BESIDE: Mapping[str, frozenset[str]] = {"rb-sb-005": (rights.JOB | rights.SERVICE | rights.CACHE).aws}
 """What a procedure reads along with the sandboxes that are over, and says nothing of while none is."""
 
-UNJUDGED = {"iam:PassRole"}
-"""What hangs on the roles of the task as it is started: that it cannot be told is told before, and ECS refuses the task."""
-
 
 @dataclass(frozen=True)
 class Counter:
@@ -92,8 +89,8 @@ def taken(at: Counter, found: Diagnosis) -> list[str]:
     assert found.plan, [each.summary for each in found.findings]
     gate: Any = None
     takes = needed(found.plan.actions, found.runbook.remedies(gate))
-    words = takes.postgres | takes.redis | takes.nats | takes.aws
-    return [word for word in each_of(at.rights) if word in words - UNJUDGED]
+    words = {word.partition(" on ")[0] for word in takes.postgres | takes.redis | takes.nats | takes.aws}
+    return [word for word in each_of(at.rights) if word in words]
 
 
 def see_each_refused(at: Counter, found: Diagnosis, words: list[str]) -> None:
@@ -238,7 +235,7 @@ def test_each_right_to_change_what_is_left_over_is_missed(
     ("incident", "name", "options", "among"),
     [
         ("rule-disabled", "rb-sb-001", {}, "events:EnableRule"),
-        ("rule-disabled", "rb-sb-001", {"via": "ecs"}, "ecs:RunTask"),
+        ("rule-disabled", "rb-sb-001", {"via": "ecs"}, "iam:PassRole"),
         ("rule-disabled", "rb-sb-002", {}, "events:EnableRule"),
         ("routes-stale", "rb-sb-004", {}, "+set"),
         ("consumer-unserved", "rb-sb-004", {}, "ecs:UpdateService"),

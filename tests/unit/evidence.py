@@ -7,7 +7,7 @@ from uuid import UUID
 
 from diagnostics.alarms import Alarm
 from diagnostics.causes import match
-from diagnostics.compute import Deployment, Rule, Service, TaskRun, TaskTarget
+from diagnostics.compute import Deployment, Rule, Service, TaskDefinition, TaskRun, TaskTarget
 from diagnostics.grouping import ErrorGroup
 from diagnostics.logs import JobRun, JobRuns, LogReport
 from diagnostics.postgres import Connections, InTheWay, LockTable
@@ -47,6 +47,11 @@ _TARGET = TaskTarget(
     count=1,
     capacity=(),
     overrides={},
+)
+_ROLE = "arn:aws:iam::123456789012:role/"
+DEFINITION = TaskDefinition(
+    containers=({"name": "job", "environment": []},),
+    roles={"taskRoleArn": f"{_ROLE}cleanup", "executionRoleArn": f"{_ROLE}execution"},
 )
 _DEPLOYMENT = Deployment(
     id="ecs-svc/1",
@@ -220,6 +225,11 @@ def unknown(reason: str = "no answer within 7 s") -> Unknown:
     return Unknown(reason)
 
 
+def target(**changes: Any) -> TaskTarget:
+    """Return how the clean-up's task is started by its schedule, but for the changes."""
+    return replace(_TARGET, **changes)
+
+
 def alarm() -> Alarm:
     """Return an alarm that is well."""
     return Alarm(name="x", state="OK", reason="", since=None, threshold=100, period=300, points=((NOW, 3.0),))
@@ -240,6 +250,7 @@ def healthy(**changes: Any) -> Evidence:
         rule=Known(
             Rule(name=_STACK.cleanup_rule, enabled=True, schedule="rate(15 minutes)", targets=(_TARGET,))
         ),
+        definitions=Known({_TARGET.task_definition: DEFINITION}),
         tasks=Known((task(),)),
         service=Known(service()),
         runs=runs(),

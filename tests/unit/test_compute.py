@@ -1,5 +1,6 @@
 """What ECS and EventBridge answer, read: how a task failed, when a service is stable, what a rule starts."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from botocore.validate import ParamValidator  # type: ignore[import-untyped, unu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnostics.compute import Service, TaskRun, TaskTarget
+from diagnostics.compute import Service, TaskDefinition, TaskRun, TaskTarget
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ARN = "arn:aws:ecs:eu-central-1:123456789012:"
@@ -240,6 +241,46 @@ def test_a_target_that_says_little_starts_one_task() -> None:
     target = TaskTarget.of({"Id": "1", "Arn": "cluster", "EcsParameters": {"TaskDefinitionArn": definition}})
     assert (target.count, target.network, target.overrides, target.security_groups) == (1, {}, {}, ())
     assert (target.cluster, target.task_definition) == ("cluster", definition)
+
+
+@pytest.mark.parametrize(
+    ("said", "overridden", "roles"),
+    [
+        ({}, {}, []),
+        ({"executionRoleArn": "arn:aws-cn:iam::2:role/pull"}, {}, ["arn:aws-cn:iam::2:role/pull"]),
+        (
+            {"taskRoleArn": "team/task", "executionRoleArn": ""},
+            {},
+            ["arn:aws:iam::123456789012:role/team/task"],
+        ),
+        (
+            {"taskRoleArn": "arn:aws:iam::2:role/z", "executionRoleArn": "arn:aws:iam::2:role/pull"},
+            {"taskRoleArn": "arn:aws:iam::2:role/a"},
+            ["arn:aws:iam::2:role/a", "arn:aws:iam::2:role/pull"],
+        ),
+        (
+            {"taskRoleArn": "arn:aws:iam::2:role/same", "executionRoleArn": "arn:aws:iam::2:role/same"},
+            {"containerOverrides": []},
+            ["arn:aws:iam::2:role/same"],
+        ),
+    ],
+)
+def test_a_task_is_handed_its_definitions_roles_but_for_those_that_are_overridden(
+    said: dict[str, Any], overridden: dict[str, Any], roles: list[str]
+) -> None:
+    definition = TaskDefinition.of(
+        {
+            "taskDefinitionArn": f"{ARN}task-definition/{FAMILY}:7",
+            "containerDefinitions": [{"name": "cleanup"}],
+            **said,
+        }
+    )
+    parameters = {"TaskDefinitionArn": f"{ARN}task-definition/{FAMILY}"}
+    target = TaskTarget.of(
+        {"Id": "1", "Arn": "cluster", "Input": json.dumps(overridden), "EcsParameters": parameters}
+    )
+    assert target.roles(definition) == roles
+    assert definition.containers == [{"name": "cleanup"}]
 
 
 AWS = botocore.session.get_session()

@@ -90,7 +90,7 @@ def test_the_deployed_task_is_one_action() -> None:
 
 
 def test_without_a_schedule_nobody_can_tell_how_the_task_is_started() -> None:
-    actions, left = propose(crowded(behind(200), rule=unknown()), via="ecs")
+    actions, left = propose(crowded(behind(200), rule=unknown(), definitions=unknown()), via="ecs")
     assert actions == []
     assert left[0].severity is Severity.UNKNOWN
 

@@ -9,10 +9,12 @@ import pytest
 from runbooks.engine.model import Reversibility, Severity
 from runbooks.overdue.cleaning import existing
 from runbooks.rb_sb_002 import diagnose, propose
+from runbooks.remedies.task import ORPHANS
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known
 from sandbox.model import Status
 from tests.unit.evidence import (
+    DEFINITION,
     alarm,
     behind,
     blocker,
@@ -22,6 +24,7 @@ from tests.unit.evidence import (
     holder,
     log,
     runs,
+    target,
     unknown,
 )
 from tests.unit.test_verdicts import DISABLED
@@ -184,19 +187,66 @@ def test_the_deployed_task_counts_for_all_that_is_due() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "started"), [("true", False), ("TRUE", False), ("false", True), ("", True)]
+    ("defined", "overriding", "started"),
+    [
+        ("true", None, False),
+        ("false", None, True),
+        (None, "TRUE", False),
+        ("false", "true", False),
+        ("true", "false", True),
+        (None, "", True),
+    ],
 )
-def test_a_job_that_takes_orphans_is_not_let_loose(value: str, started: bool) -> None:
-    pair = {"name": "CLEANUP_ORPHANED", "value": value}
-    rule = healthy().rule
-    assert isinstance(rule, Known)
-    assert rule.value is not None
-    target = replace(
-        rule.value.targets[0], overrides={"containerOverrides": [{"name": "job", "environment": [pair]}]}
+def test_a_job_that_takes_orphans_is_told_and_not_let_loose(
+    defined: str | None, overriding: str | None, started: bool
+) -> None:
+    def container(value: str | None) -> dict[str, Any]:
+        pairs = [{"name": "CLEANUP_ORPHANED", "value": value}] if value is not None else []
+        return {"name": "job", "environment": pairs}
+
+    scheduled = target(overrides={"containerOverrides": [container(overriding)]})
+    evidence = healthy(
+        database=database(LATE),
+        rule=Known(replace(DISABLED.value, targets=(scheduled,))),
+        definitions=Known({scheduled.task_definition: replace(DEFINITION, containers=(container(defined),))}),
     )
-    told = Known(replace(rule.value, targets=(target,)))
-    actions, _ = propose(healthy(database=database(LATE), rule=told), via="ecs")
-    assert bool(actions) is started
+    for via in ("ecs", "library"):
+        verbs = {each.verb for each in propose(evidence, via=via)[0]}
+        assert bool(verbs & {"run clean-up task", "enable rule"}) is started
+    told = [each for each in diagnose(evidence) if each.check == "task definition"]
+    assert [(each.severity, each.summary) for each in told] == (
+        [] if started else [(Severity.WARNING, f"arrakis-sandbox-cleanup:7: {ORPHANS}")]
+    )
+
+
+def test_what_nobody_knows_the_orders_of_is_not_let_loose() -> None:
+    evidence = healthy(database=database(LATE), rule=DISABLED, definitions=unknown("no right"))
+    actions, left = propose(evidence, via="ecs")
+    assert actions == []
+    assert {each.summary for each in left} == {
+        "the deployed task is not run: cannot tell what it starts: no right",
+        "the schedule stays disabled: cannot tell what it starts: no right",
+    }
+    actions, _ = propose(evidence)
+    assert [each.verb for each in actions] == ["clean up sandbox"]
+    [told] = [each for each in diagnose(evidence) if each.check == "task definition"]
+    assert (told.severity, "no right" in told.summary) == (Severity.UNKNOWN, True)
+
+
+def test_of_a_schedule_that_is_not_known_nothing_more_is_told() -> None:
+    evidence = healthy(rule=unknown("no answer"), definitions=unknown("no answer"))
+    assert [each.check for each in diagnose(evidence) if "no answer" in each.summary] == ["schedule"]
+
+
+def test_the_deployed_task_is_handed_the_roles_that_its_schedule_hands_it() -> None:
+    own = "arn:aws:iam::123456789012:role/own"
+    for overrides, roles in (
+        ({}, sorted(DEFINITION.roles.values())),
+        ({"taskRoleArn": own}, sorted([DEFINITION.roles["executionRoleArn"], own])),
+    ):
+        rule = Known(replace(DISABLED.value, enabled=True, targets=(target(overrides=overrides),)))
+        (action,), _ = propose(healthy(database=database(LATE), rule=rule), via="ecs")
+        assert action.before["roles"] == roles
 
 
 def test_the_schedule_comes_last_and_named_objects_first() -> None:
