@@ -23,20 +23,26 @@ Row = tuple[object, ...]
 
 
 class Log:
-    """The audit log of a lab, beside the toolkit."""
+    """The audit log of a lab, beside the toolkit; nobody is connected meanwhile, for whom it would take its time."""
 
-    def __init__(self, sql: "psycopg.Connection[Row]") -> None:
-        self._sql = sql
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def run(self, query: str, *params: object) -> list[Row]:
+        """Run a statement, and return its rows."""
+        with psycopg.connect(self._url) as sql:
+            cursor = sql.execute(query.encode(), params or None)
+            return cursor.fetchall() if cursor.description else []
 
     def fill(self, rows: int) -> None:
         """Write audit rows of the sandboxes that are destroyed, a hundred days old and older."""
-        self._sql.execute(
+        self.run(
             "WITH gone AS (SELECT array_agg(id) AS ids FROM sandboxes WHERE status = 'destroyed')"
             " INSERT INTO sandbox_audit_log (sandbox_id, event_type, actor, details, created_at)"
             " SELECT ids[1 + n %% cardinality(ids)], 'status_changed', 'thufir',"
             " jsonb_build_object('n', n, 'from', 'running'), now() - interval '100 d' - n * interval '1 s'"
             " FROM generate_series(1, %s) AS n, gone",
-            (rows,),
+            rows,
         )
 
     def dump(self) -> set[Row]:
@@ -44,7 +50,7 @@ class Log:
         query = (
             "SELECT id, sandbox_id, event_type, actor, details::text, created_at::text FROM sandbox_audit_log"
         )
-        return set(self._sql.execute(query))
+        return set(self.run(query))
 
     @property
     def old(self) -> int:
@@ -52,17 +58,16 @@ class Log:
         return self.count("SELECT count(*) FROM sandbox_audit_log WHERE actor = 'thufir'")
 
     def count(self, query: str) -> int:
-        row = self._sql.execute(query.encode()).fetchone()
-        assert row
-        return int(str(row[0]))
+        [[number]] = self.run(query)
+        return int(str(number))
 
 
 @pytest.fixture
 def log(engineer: Engineer) -> Iterator[Log]:
     """Return the audit log; what a test put there goes with it."""
-    with psycopg.connect(engineer.lab.env["DATABASE_URL"], autocommit=True) as sql:
-        yield Log(sql)
-        sql.execute("DELETE FROM sandbox_audit_log WHERE actor = 'thufir'")
+    made = Log(engineer.lab.env["DATABASE_URL"])
+    yield made
+    made.run("DELETE FROM sandbox_audit_log WHERE actor = 'thufir'")
 
 
 @pytest.fixture

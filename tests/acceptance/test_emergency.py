@@ -265,6 +265,7 @@ def _phases(engineer: Engineer, phase: str) -> list[dict[str, Any]]:
     return [entry for entry in engineer.journal() if entry["phase"] == phase]
 
 
+@pytest.mark.soak
 def test_the_clean_up_job_takes_nothing_of_what_is_marked(engineer: Engineer, production: Production) -> None:
     stop(engineer, "--only", "sandboxes")
     before = production.truth()
