@@ -107,44 +107,52 @@ def host(grounds: Lab, world: World, tmp_path_factory: pytest.TempPathFactory) -
             yield Host(ground, target(environment, read, deadline=10), folder)
 
 
-def strike(host: Host, name: str, blow: Blow, *, stride: int = 1) -> int:
-    """Strike at each point, or at some, one after the other, until the run ends before it; return how many there were."""
+def strike(host: Host, name: str, blow: Blow, *, stride: int = 1, resume: bool = False) -> int:
+    """Strike at each point, or at some, one after the other, until the run ends before it; return how many there were.
+
+    With `resume` the run is killed half way each time, and it is its resume that is struck.
+    """
     trouble = TROUBLES[name]
-    aim = _undisturbed(host, trouble)
-    points = count(1, stride)
-    return sum(1 for _ in takewhile(lambda point: struck(host, trouble, aim, blow, point), points))
+    aim, changes = _undisturbed(host, trouble)
+    half, points = changes // 2 if resume else 0, count(1, stride)
+    return sum(1 for _ in takewhile(lambda point: struck(host, trouble, aim, blow, point, half), points))
 
 
-def struck(host: Host, trouble: Trouble, aim: Mapping[str, Any], blow: Blow, point: int) -> bool:
+def struck(
+    host: Host, trouble: Trouble, aim: Mapping[str, Any], blow: Blow, point: int, half: int = 0
+) -> bool:
     """Strike at a point, take the run up, and insist that it has come where it should; False where it ended before that point."""
     state, plan = host.lay_out(trouble)
-    ended = host.ask(Request(state=str(state), plan=plan.id, point=point, blow=blow))
+    if half:
+        killed = host.ask(replace(_next(host, state, plan), point=half, blow=Blow.AFTER))
+        assert killed.code == -SIGKILL, killed
+    ended = host.ask(replace(_next(host, state, plan), point=point, blow=blow))
     where = f"{blow}, point {point}: {ended}"
     fell = ended.code == -SIGKILL or ended.passed >= point
     if fell:
         assert ended.code == -SIGKILL if blow.kills else ended.code in (0, 1, 3, 5, 6), where
         if ended.code:
-            _take_up(host, state, plan, where)
+            again = host.ask(_next(host, state, plan))
+            assert again.code == 0, f"{where}\n{again}"
     _assert_reached(host, trouble, state, plan, aim, where)
     return fell
 
 
-def _undisturbed(host: Host, trouble: Trouble) -> Mapping[str, Any]:
+def _undisturbed(host: Host, trouble: Trouble) -> tuple[Mapping[str, Any], int]:
+    """Return what a run reaches that nothing befalls, and how many changes it makes."""
     host.ground.clear()  # what others did to the account, too
     state, plan = host.lay_out(trouble)
-    ended = host.ask(Request(state=str(state), plan=plan.id))
+    ended = host.ask(replace(_next(host, state, plan), blow=Blow.AFTER))
     assert ended.code == 0, ended.said
-    return host.ground.truth(account=trouble.account)
+    return host.ground.truth(account=trouble.account), ended.passed
 
 
-def _take_up(host: Host, state: Path, plan: Plan, where: str) -> None:
-    """Resume the run; or apply the plan, where none was begun."""
-    runs = {each["run"] for each in host.records(state) if each["phase"] == "run-started"}
-    request = Request(state=str(state), plan=plan.id)
-    for run in runs:
-        request = Request(state=str(state), run=run)
-    ended = host.ask(request)
-    assert ended.code == 0, f"{where}\n{ended}"
+def _next(host: Host, state: Path, plan: Plan) -> Request:
+    """Return what is to be asked for: that the run is taken up, or that the plan is applied, where none was begun."""
+    for each in host.records(state):
+        if each["phase"] == "run-started":
+            return Request(state=str(state), run=each["run"])
+    return Request(state=str(state), plan=plan.id)
 
 
 def _assert_reached(
@@ -166,7 +174,20 @@ def test_every_verb_has_its_trouble() -> None:
 
 @pytest.mark.parametrize("blow", [Blow.AFTER, Blow.UNANSWERED])
 def test_a_run_that_is_struck_is_finished_by_a_resume(host: Host, blow: Blow) -> None:
-    assert strike(host, "quarantine", blow, stride=7) > 1
+    assert strike(host, "quarantine", blow, stride=11) > 1
+
+
+def test_a_resume_that_is_struck_is_finished_by_the_next(host: Host) -> None:
+    assert strike(host, "quarantine", Blow.AFTER, stride=15, resume=True) > 1
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("blow", [each for each in Blow if each.kills], ids=lambda blow: blow.name.lower())
+@pytest.mark.parametrize("name", TROUBLES)
+def test_every_resume_that_is_killed_at_any_point_is_finished_by_the_next(
+    host: Host, name: str, blow: Blow
+) -> None:
+    assert strike(host, name, blow, resume=True) > 1
 
 
 @pytest.mark.soak
