@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from diagnostics.alarms import pages
-from sandbox.errors import ArrakisError, Missing
+from sandbox.errors import ArrakisError, Missing, Unreachable
 from sandbox.ports import AwsReader
 
 __all__ = [
@@ -55,20 +55,33 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefinition:
-    """What a task is made of: its containers as ECS describes them, and the roles that ECS is handed for it, as ECS calls them."""
+    """What a task is made of: its containers as ECS describes them, and the roles that ECS is handed for it, as ECS calls them.
 
+    ECS starts no task of one that is not `active`.
+    """
+
+    arn: str
+    active: bool
     containers: Sequence[Mapping[str, Any]]
     roles: Mapping[str, str]
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "TaskDefinition":
-        """Read a definition of describe_task_definition. A role may be written without its account: it is the definition's."""
-        _, partition, _, _, account, *_ = raw["taskDefinitionArn"].split(":")
-        roles = {name: raw[name] for name in _ROLES if raw.get(name)}
-        whole = f"arn:{partition}:iam::{account}:role/"
+        """Read a definition of describe_task_definition."""
         return cls(
+            arn=raw["taskDefinitionArn"],
+            active=raw.get("status", "ACTIVE") == "ACTIVE",
             containers=raw["containerDefinitions"],
-            roles={name: role if ":" in role else whole + role for name, role in roles.items()},
+            roles={name: raw[name] for name in _ROLES if raw.get(name)},
+        )
+
+    def handed(self, overrides: Mapping[str, Any]) -> list[str]:
+        """Return the ARNs of the roles that a task is handed; one that is written without its account is the definition's."""
+        _, partition, _, _, account, *_ = self.arn.split(":")
+        own = {name: str(overrides[name]) for name in _ROLES if overrides.get(name)}
+        roles = {**self.roles, **own}.values()
+        return sorted(
+            {role if ":" in role else f"arn:{partition}:iam::{account}:role/{role}" for role in roles}
         )
 
 
@@ -77,7 +90,8 @@ class TaskTarget:
     """A task that a rule starts, as the rule has it; `network`, `capacity` and `overrides` as ecs.run_task takes them.
 
     `launch_type` is None where a capacity provider decides: `capacity` then, or the cluster's own. `more` are run_task's
-    other parameters, by name, such as platformVersion, group and tags: without them it is not the same task.
+    other parameters, by name, such as platformVersion, group and tags: without them it is not the same task. What is made of an
+    event when it comes is not in `overrides`: the task is `transformed` then.
     """
 
     cluster: str
@@ -88,10 +102,11 @@ class TaskTarget:
     capacity: Sequence[Mapping[str, Any]]
     overrides: Mapping[str, Any]
     more: Mapping[str, Any] = field(default_factory=dict)
+    transformed: bool = False
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "TaskTarget":
-        """Read a target of list_targets_by_rule that has EcsParameters."""
+        """Read a target of list_targets_by_rule that has EcsParameters. Raises ArrakisError for an Input that is no JSON object."""
         parameters = raw["EcsParameters"]
         return cls(
             cluster=raw["Arn"],
@@ -100,8 +115,9 @@ class TaskTarget:
             network=_camel(parameters.get("NetworkConfiguration") or {}),
             count=parameters.get("TaskCount", 1),
             capacity=_camel(parameters.get("CapacityProviderStrategy") or ()),
-            overrides=json.loads(raw.get("Input") or "{}"),
+            overrides=_overrides(raw.get("Input") or "{}"),
             more=_camel({name: parameters[name] for name in _MORE if parameters.get(name)}),
+            transformed="InputTransformer" in raw or raw.get("InputPath", "$") != "$",
         )
 
     @property
@@ -118,11 +134,6 @@ class TaskTarget:
     def security_groups(self) -> tuple[str, ...]:
         """The groups that the task is in; none where it has no network of its own."""
         return _groups(self.network)
-
-    def roles(self, definition: TaskDefinition) -> list[str]:
-        """The ARNs of the roles that ECS is handed to run it: those of its definition, where nothing overrides them."""
-        own = {name: self.overrides[name] for name in _ROLES if self.overrides.get(name)}
-        return sorted(set({**definition.roles, **own}.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,12 +298,17 @@ def read_rule(aws: AwsReader, name: str) -> Rule | None:
     )
 
 
-def read_definition(aws: AwsReader, name: str) -> TaskDefinition:
-    """Return a task definition, by its ARN or its family: of a family the newest revision, as a schedule takes it.
+def read_definition(aws: AwsReader, name: str) -> TaskDefinition | None:
+    """Return a task definition by its name, with a revision or, as a schedule takes it then, the newest; None where there is none.
 
-    Raises Unreachable, Throttled or Denied, and ArrakisError where there is none.
+    Raises Unreachable, Throttled or Denied.
     """
-    found = aws.read("ecs", "describe_task_definition", taskDefinition=name)
+    try:
+        found = aws.read("ecs", "describe_task_definition", taskDefinition=name)
+    except Unreachable as error:
+        if "ClientException" in str(error):  # ECS has no code of its own for what is not there
+            return None
+        raise
     return TaskDefinition.of(found["taskDefinition"])
 
 
@@ -344,6 +360,18 @@ def _deployment(raw: Mapping[str, Any]) -> Deployment:
 
 def _groups(network: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(network.get("awsvpcConfiguration", {}).get("securityGroups", ()))
+
+
+def _overrides(told: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(told)
+    except ValueError:
+        found = None
+    if not isinstance(found, Mapping):
+        raise ArrakisError(
+            "what the rule tells its task is no JSON object: ECS takes it for none of its overrides"
+        )
+    return found
 
 
 def _camel(value: Any) -> Any:

@@ -121,13 +121,14 @@ def simulate(aws: AwsReader, arn: str, target: str, rights: Collection[str]) -> 
     Raises Denied where one may not ask.
     """
     actions = {right: right.partition(_UPON)[0] for right in rights}
+    context = {"ContextEntries": _CONTEXT} if PASSING in actions.values() else {}
     found = aws.read(
         "iam",
         "simulate_principal_policy",
         PolicySourceArn=principal(arn),
         ActionNames=list(actions.values()),
         ResourceArns=[target],
-        ContextEntries=_CONTEXT if PASSING in actions.values() else [],
+        **context,
     )
     told = {each["EvalActionName"]: _allowed(each) for each in found["EvaluationResults"]}
     return {right: told.get(action) for right, action in actions.items()}

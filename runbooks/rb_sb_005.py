@@ -7,9 +7,10 @@ Looks at   connections against every limit, who has them, who is idle in a trans
            catalog; the logs of the API and the worker. With --probe a schema is really created and dropped, and timed.
 May change it ends sessions that are idle in a transaction for more than 10 minutes and keep others from something; grants
            exactly the right that is lacking; makes what is missing of the migration; enlarges the storage; takes away
-           sandboxes that are over, where room is short; what was in quarantine for more than 72 hours, where storage is full.
-Undo       a grant is revoked, and what was made of the migration is dropped while it is empty, by `invoke undo --run ID`. A
-           session that was ended, storage that was enlarged and what was taken away stay so: `end N`, `enlarge N` or `drop N` has to
+           sandboxes that are over and enables the clean-up's schedule where it is disabled, where room is short; what was in
+           quarantine for more than 72 hours, where storage is full.
+Undo       a grant is revoked, what was made of the migration is dropped while it is empty, and the schedule is disabled, by
+           `invoke undo --run ID`. A session that was ended, storage that was enlarged and what was taken away stay so: `end N`, `enlarge N` or `drop N` has to
            be typed.
 """
 
@@ -34,6 +35,7 @@ from runbooks.quarantined import purge_schemas
 from runbooks.remedies import (
     CleanUp,
     DropSchema,
+    EnableRule,
     EndSession,
     EnlargeStorage,
     GrantRight,
@@ -346,7 +348,9 @@ RUNBOOK = Runbook(
     page=Page(
         text=__doc__,
         reads=rights.OVERDUE | rights.SERVER | rights.KEYS,
-        writes=taking(EndSession, GrantRight, Migrate, TryCreating, EnlargeStorage, CleanUp, DropSchema),
+        writes=taking(
+            EndSession, GrantRight, Migrate, TryCreating, EnlargeStorage, CleanUp, DropSchema, EnableRule
+        ),
         examples=(
             ("rb-sb-005 --env production", "say what keeps schemas from being created; changes nothing"),
             (

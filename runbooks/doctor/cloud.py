@@ -8,7 +8,17 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from diagnostics.policies import Question, place_of, principal, questions, simulate, simulations
+from diagnostics.compute import read_definition
+from diagnostics.policies import (
+    PASSING,
+    Question,
+    passing,
+    place_of,
+    principal,
+    questions,
+    simulate,
+    simulations,
+)
 from diagnostics.privileges import Held
 from runbooks.doctor.checks import (
     Clock,
@@ -39,6 +49,7 @@ AWS = "AWS"
 
 _SHARE = 0.9  # of the time, so that what was told is told though one endpoint hangs
 _SOON = timedelta(hours=1)
+_CONDITIONAL = "a policy's condition asks for what only the call itself tells"
 _TROUBLE = 500  # HTTP's status of a server that is in trouble itself, and those above
 _WHO = "aws sts get-caller-identity"
 _RENEW = "aws sso login  # or however this account's keys are given out"
@@ -81,10 +92,12 @@ class _Answers:
 
     def simulated(self, actions: Collection[str], fact: Fact[Held]) -> None:
         """Take down what a policy says of actions."""
-        if isinstance(fact, Unknown):
-            self.why = self.why or fact.reason
         found = fact.value if isinstance(fact, Known) else {}
         self.held |= {action: found.get(action) for action in actions}
+        if isinstance(fact, Unknown):
+            self.why = self.why or fact.reason
+        elif unsure := sorted(action for action in actions if found.get(action) is None):
+            self.why = self.why or f"{', '.join(unsure)} ({_CONDITIONAL})"
 
 
 def read_cloud(subject: Subject, region: str, needs: Needs) -> Cloud:
@@ -97,10 +110,13 @@ def read_cloud(subject: Subject, region: str, needs: Needs) -> Cloud:
     after, account, arn = subject.now(), str(told["Account"]), str(told["Arn"])
     place = place_of(arn, region)
     stack, answers = subject.environment.stack, _Answers()
-    looks, policies = questions(stack, place, now=after), simulations(stack, place, needs.more)
-    probes = {name: _asking(aws, calls) for name, calls in looks.items()} | {
-        target: partial(simulate, aws, arn, target, actions) for target, actions in policies.items()
-    }
+    looks, policies = questions(stack, place, now=after), dict(simulations(stack, place, needs.more))
+    probes: dict[str, Callable[[], Any]] = {name: _asking(aws, calls) for name, calls in looks.items()}
+    for target, actions in policies.items():
+        probes[target] = partial(simulate, aws, arn, target, actions)
+    if PASSING in needs.more:
+        policies[PASSING] = [PASSING]
+        probes[PASSING] = partial(_handing_on, aws, arn, stack.cleanup_family)
     for name, fact in gather(probes, deadline=max(0.1, end - time.monotonic())).items():
         if name in policies:
             answers.simulated(policies[name], fact)
@@ -191,6 +207,14 @@ def _account(seen: Cloud, environment: Environment) -> Finding:
         return well(AWS, "account", f"{who}: that of {environment.name}")
     told = f"{who}; but {environment.name} is account {environment.account}"
     return wrong(AWS, "account", told, fix="export AWS_PROFILE=…  # of that account", takes=Takes.LOOKING)
+
+
+def _handing_on(aws: AwsReader, arn: str, family: str) -> Held:
+    """Whether each role of the clean-up's task may be handed on."""
+    definition = read_definition(aws, family)
+    rights = {role: passing(role) for role in (definition.handed({}) if definition else ())}
+    held = [simulate(aws, arn, role, [right])[right] for role, right in rights.items()]
+    return {PASSING: False if False in held else None if None in held else True}
 
 
 def _asking(aws: AwsReader, asked: list[Question]) -> Callable[[], Any]:

@@ -14,7 +14,7 @@ from diagnostics.compute import TaskDefinition, TaskTarget
 from runbooks.engine.model import Action, Finding, Resource, Reversibility
 from runbooks.findings import left_alone, span
 from runbooks.overdue.evidence import Behind, Evidence, Scheduled
-from runbooks.remedies.task import ORPHANS, cleans_orphans, start
+from runbooks.remedies.task import as_planned, danger
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known, Unknown
 from sandbox.schemas import Blocker
@@ -117,7 +117,7 @@ def _hazard(evidence: Evidence, *, cleared: Collection[str]) -> str | None:
     due = [blocker for each in evidence.over for blocker in evidence.blocking(each)]
     if resting := [blocker for blocker in due if blocker.name not in cleared]:
         return f"its CASCADE would take along {', '.join(f'{each.kind} {each.name}' for each in resting)}"
-    return ORPHANS if any(cleans_orphans(*each) for each in evidence.scheduled) else None
+    return next(filter(None, (danger(*each) for each in evidence.scheduled)), None)
 
 
 def _not_ours(evidence: Evidence) -> tuple[str, ...]:
@@ -196,6 +196,8 @@ def _task(evidence: Evidence, hazard: str | None, *, staying: Sequence[Behind]) 
     if staying:
         names = ", ".join(each.row.name for each in staying)
         return left_alone(what, f"it asks nobody, and would try {names} as well")
+    if evidence.gone:
+        return left_alone(what, f"{', '.join(evidence.gone)} is no task definition that ECS starts")
     mine = [each for each in evidence.scheduled if each[0].family == stack.cleanup_family]
     if len(mine) != 1:
         return left_alone(
@@ -214,7 +216,7 @@ def _running(evidence: Evidence, task: TaskTarget, definition: TaskDefinition, *
             "planned_at": evidence.now.isoformat(),
             "rule": evidence.stack.cleanup_rule,
             "family": evidence.stack.cleanup_family,
-            **start(task, definition),
+            **as_planned(task, definition),
             "sandboxes": {str(each.row.id): each.row.name for each in evidence.over},
         },
         after={},

@@ -90,7 +90,7 @@ class Database:
 class Evidence:
     """What was seen. `now` is this host's clock, by which the logs and metrics were asked.
 
-    `definitions` are those of what the schedule starts, by the name under which it does.
+    `definitions` are those of what the schedule starts, by the name under which it does; None for what is not there.
     """
 
     now: datetime
@@ -102,7 +102,7 @@ class Evidence:
     postgres: Fact[Reach]
     redis: Fact[Reach]
     rule: Fact[Rule | None]
-    definitions: Fact[Mapping[str, TaskDefinition]]
+    definitions: Fact[Mapping[str, TaskDefinition | None]]
     tasks: Fact[tuple[TaskRun, ...]]
     service: Fact[Service | None]
     runs: Fact[JobRuns]
@@ -130,12 +130,17 @@ class Evidence:
     @property
     def scheduled(self) -> tuple[Scheduled, ...]:
         """What the schedule starts, as far as that is known."""
-        known = self.definitions.value if isinstance(self.definitions, Known) else {}
-        return tuple(
-            (target, known[target.task_definition])
-            for target in _targets(self.rule)
-            if target.task_definition in known
-        )
+        made = ((target, self._defined.get(target.definition)) for target in _targets(self.rule))
+        return tuple((target, found) for target, found in made if found and found.active)
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """What the schedule is to start and cannot: definitions that are not there, or of which ECS starts nothing any more."""
+        return tuple(name for name, found in self._defined.items() if not (found and found.active))
+
+    @property
+    def _defined(self) -> Mapping[str, TaskDefinition | None]:
+        return self.definitions.value if isinstance(self.definitions, Known) else {}
 
     @property
     def groups(self) -> tuple[ErrorGroup, ...]:
@@ -260,21 +265,17 @@ def _task(readers: Readers, seen: Mapping[str, Any], *, deadline: float) -> dict
     """What the clean-up's task is made of, and whether it may reach the servers, by their security groups."""
     rule: Fact[Rule | None] = seen["rule"]
     targets, servers = _targets(rule), {"postgres_access": seen["instance"], "redis_access": seen["cache"]}
+    names = {target.definition for target in targets}
     groups = [group for target in targets for group in target.security_groups]
     asked: dict[str, Callable[[], Any]] = {
         name: partial(_access, readers.aws, fact.value, groups)
         for name, fact in servers.items()
         if isinstance(fact, Known) and groups
     }
-    if isinstance(rule, Known):
-        names = {target.task_definition for target in targets}
-        asked["definitions"] = lambda: {name: read_definition(readers.aws, name) for name in names}
+    asked["definitions"] = lambda: {name: read_definition(readers.aws, name) for name in sorted(names)}
     unasked = Unknown("the server or the task's network is not known")
-    return {
-        "definitions": rule,  # what is not known of it is not known of them
-        **dict.fromkeys(servers, unasked),
-        **gather_facts(asked, deadline=deadline),
-    }
+    found = {**dict.fromkeys(servers, unasked), **gather_facts(asked, deadline=deadline)}
+    return {**found, "definitions": rule} if isinstance(rule, Unknown) else found
 
 
 def _access(aws: AwsReader, server: Instance | Cache, groups: Sequence[str]) -> Access:

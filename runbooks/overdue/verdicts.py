@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from diagnostics.causes import Probe
-from diagnostics.compute import SEE_DEFINITION
+from diagnostics.compute import SEE_DEFINITION, Rule
 from diagnostics.grouping import ErrorGroup
 from diagnostics.postgres import SEE_CONNECTIONS, SEE_SESSIONS, see_dependents
 from diagnostics.reach import SEE_POSTGRES, SEE_REDIS
@@ -18,7 +18,7 @@ from runbooks.engine.model import Finding, Resource, Severity
 from runbooks.overdue.evidence import Evidence
 from runbooks.overdue.suspects import probed
 from runbooks.probing import Answer
-from runbooks.remedies.task import ORPHANS, cleans_orphans
+from runbooks.remedies.task import danger
 from sandbox.facts import Fact, Known, Unknown
 from sandbox.text import counted, moment
 
@@ -53,31 +53,39 @@ def job_findings(evidence: Evidence) -> list[Finding]:
     stack = evidence.stack
     found = [
         findings.rule_finding(evidence.rule, stack),
-        *_definitions(evidence),
         findings.tasks_finding(evidence.tasks, stack),
         logged.runs_finding(evidence.runs, stack, now=evidence.now),
         findings.service_finding(evidence.service, stack),
     ]
-    return [finding for finding in found if finding.severity is not Severity.CRITICAL]
+    return _definitions(evidence) + [each for each in found if each.severity is not Severity.CRITICAL]
 
 
 def _definitions(evidence: Evidence) -> list[Finding]:
     """What must be known of a task before it is let loose: whether it takes live sandboxes along, or that nobody can tell."""
-    if isinstance(evidence.rule, Unknown):
+    rule = evidence.rule.value if isinstance(evidence.rule, Known) else None
+    if rule is None:
         return []  # which is told of the schedule
+    sources = {each.definition: SEE_DEFINITION.format(name=each.definition) for each in rule.targets}
     if isinstance(evidence.definitions, Unknown):
-        source = SEE_DEFINITION.format(name=evidence.stack.cleanup_family)
-        return [findings.unknown("task definition", evidence.definitions, source=source)]
-    told = {target.definition for target, made in evidence.scheduled if cleans_orphans(target, made)}
-    return [
-        Finding(
-            check="task definition",
-            severity=Severity.WARNING,
-            summary=f"{name}: {ORPHANS}",
-            source=SEE_DEFINITION.format(name=name),
-        )
-        for name in sorted(told)
-    ]
+        return [
+            findings.unknown("task definition", evidence.definitions, source=source)
+            for source in sources.values()
+        ]
+    told = {target.definition: danger(target, made) for target, made in evidence.scheduled}
+    return [_at_risk(name, reason, rule, source=sources[name]) for name, reason in told.items() if reason]
+
+
+def _at_risk(name: str, reason: str, rule: Rule, *, source: str) -> Finding:
+    certain = not reason.startswith("cannot tell")
+    runs = certain and rule.enabled
+    stop = f"aws events disable-rule --name {rule.name}"
+    return Finding(
+        check="task definition",
+        severity=Severity.CRITICAL if runs else Severity.WARNING if certain else Severity.UNKNOWN,
+        summary=f"{name}: {reason}" + (f"; it is started {rule.schedule}" if runs else ""),
+        evidence={"details": [f"stop it before anything else: {stop}"]} if runs else {},
+        source=source,
+    )
 
 
 def server_findings(evidence: Evidence) -> list[Finding]:
@@ -144,13 +152,20 @@ def _shut_out(evidence: Evidence) -> list[Finding]:
 
 
 def _schedule(evidence: Evidence) -> list[Finding]:
-    finding = findings.rule_finding(evidence.rule, evidence.stack)
-    if finding.severity is not Severity.CRITICAL:
-        return []
+    """A schedule that is not there, is disabled, or starts what ECS does not start."""
     starts = evidence.runs.value.starts if isinstance(evidence.runs, Known) else ()
     details = [f"the job was started last at {moment(starts[-1])}"] if starts else []
     rule = Resource(kind="rule", id=evidence.stack.cleanup_rule)
-    return [findings.cause(finding.summary, details=details, source=finding.source, resource=rule)]
+    finding = findings.rule_finding(evidence.rule, evidence.stack)
+    gone = [
+        (f"rule {rule.id} is to start {name}, of which ECS starts nothing", SEE_DEFINITION.format(name=name))
+        for name in evidence.gone
+    ]
+    found = [(finding.summary, finding.source)] if finding.severity is Severity.CRITICAL else []
+    return [
+        findings.cause(summary, details=details, source=source, resource=rule)
+        for summary, source in found + gone
+    ]
 
 
 def _blocked(evidence: Evidence) -> list[Finding]:

@@ -2,37 +2,65 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from diagnostics.compute import TaskDefinition, TaskRun, TaskTarget, read_definition, read_rule, read_tasks
+from diagnostics.compute import (
+    Rule,
+    TaskDefinition,
+    TaskRun,
+    TaskTarget,
+    read_definition,
+    read_rule,
+    read_tasks,
+)
 from runbooks.engine.gate import Gate
 from runbooks.engine.model import Action, Observation, State
 from runbooks.rights import RUNNING, SCHEDULING
 from sandbox import cleanup, registry, schemas, teardown
 from sandbox.errors import ArrakisError
 
-__all__ = ["ORPHANS", "EnableRule", "RunTask", "cleans_orphans", "start"]
+__all__ = ["HIDDEN", "ORPHANS", "TRANSFORMED", "EnableRule", "RunTask", "as_planned", "danger"]
 
 ORPHANS = "it is told to clean up orphans (CLEANUP_ORPHANED), and takes live sandboxes for such"
+HIDDEN = (
+    "cannot tell whether it is told to clean up orphans: a file or a secret may say so;"
+    " CLEANUP_ORPHANED=false in its definition would settle it"
+)
+TRANSFORMED = "cannot tell what it is told: its rule makes that of an event (InputPath or InputTransformer)"
 
+_OWN = "runbooks"  # the container of this toolkit's own job, as deploy/terraform calls it: it puts orphans into quarantine
 _POLL, _LONGEST_POLL = 0.5, 10.0  # seconds between two looks at a task
 _PATIENCE = 15 * 60.0  # seconds that it is watched for: the schedule's interval
 _REMEMBERED = timedelta(minutes=55)
 
 
-def cleans_orphans(target: TaskTarget, definition: TaskDefinition) -> bool:
-    """Whether a task is told to clean up orphans, by its containers' definitions or by what overrides them."""
-    told: dict[str, str] = {}
-    for container in (*definition.containers, *target.overrides.get("containerOverrides", ())):
-        for pair in container.get("environment", ()):
-            if pair.get("name") == "CLEANUP_ORPHANED":
-                told[str(container.get("name"))] = str(pair.get("value")).lower()
-    return "true" in told.values()
+def danger(target: TaskTarget, definition: TaskDefinition) -> str | None:
+    """Say whether a task is told to clean up orphans, by its containers' definitions or by what overrides them; None if it is not.
+
+    What is written in a file or a secret is not read: it may be told there, where the definition does not say.
+    """
+    if target.transformed:
+        return TRANSFORMED
+    told, hidden = dict[str, str](), set[str]()
+    for container in (*definition.containers, *(target.overrides.get("containerOverrides") or ())):
+        if (name := container.get("name")) == _OWN:
+            continue
+        for each in _variables(container, "environment"):
+            told[name] = str(each.get("value"))
+        if container.get("environmentFiles") or _variables(container, "secrets"):
+            hidden.add(name)
+    if "true" in map(str.lower, told.values()):
+        return ORPHANS
+    return HIDDEN if hidden - told.keys() else None
 
 
-def start(target: TaskTarget, definition: TaskDefinition) -> dict[str, Any]:
+def _variables(container: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
+    return [each for each in container.get(where) or () if each.get("name") == "CLEANUP_ORPHANED"]
+
+
+def as_planned(target: TaskTarget, definition: TaskDefinition) -> dict[str, Any]:
     """Return how a task is started, as a plan keeps it. Overrides may hold secrets: what tells them from others is kept."""
     overrides = json.dumps(target.overrides, sort_keys=True, default=str)
     return {
@@ -40,7 +68,7 @@ def start(target: TaskTarget, definition: TaskDefinition) -> dict[str, Any]:
         "task_definition": target.task_definition,
         "network": dict(target.network),
         "overrides": hashlib.sha256(overrides.encode()).hexdigest(),
-        "roles": target.roles(definition),
+        "roles": definition.handed(target.overrides),
     }
 
 
@@ -66,7 +94,7 @@ class EnableRule:
     def in_use(self, action: Action) -> str | None:
         """Nobody uses a schedule; but say what the job that it starts would take along."""
         rule = read_rule(self._gate.read.aws, action.before["name"])
-        return _hazard(self._gate, rule.targets if rule else ())
+        return _hazard(self._gate, _startable(self._gate, rule))
 
     def apply(self, action: Action) -> None:
         """Enable it."""
@@ -131,7 +159,7 @@ class RunTask:
             return f"task {others[0].id} is {others[0].status} already"
         if self._task(action):  # it was started: what remains is to watch it
             return None
-        return _hazard(self._gate, [self._target(action)])
+        return _hazard(self._gate, [self._scheduled(action)])
 
     def apply(self, action: Action) -> None:
         """Start it, unless it was started, and wait for its end."""
@@ -159,7 +187,9 @@ class RunTask:
         return [name for id, name in ids.items() if id in rows and rows[id].live]
 
     def _start(self, action: Action) -> None:
-        before, target = action.before, self._target(action)
+        before, (target, definition) = action.before, self._scheduled(action)
+        if reason := danger(target, definition):
+            raise ArrakisError(reason)
         how = {
             "launchType": target.launch_type,
             "capacityProviderStrategy": list(target.capacity),
@@ -169,37 +199,27 @@ class RunTask:
             "ecs",
             "run_task",
             cluster=before["cluster"],
-            taskDefinition=before["task_definition"],
+            taskDefinition=definition.arn,  # what was looked at, though there were a newer one by now
             count=1,
             startedBy=before["token"],
             clientToken=before["token"],
-            overrides=self._verbose(target),
+            overrides=_verbose(target, definition),
             **{key: value for key, value in {**target.more, **how}.items() if value},
         )
         if not answer.get("tasks"):
             reasons = ", ".join(str(each.get("reason")) for each in answer.get("failures", ()))
             raise ArrakisError(f"ECS did not start the task: {reasons or 'no reason given'}")
 
-    def _target(self, action: Action) -> TaskTarget:
+    def _scheduled(self, action: Action) -> tuple[TaskTarget, TaskDefinition]:
         """How the schedule starts the task now. Raises ArrakisError where that is not what was planned."""
         rule = read_rule(self._gate.read.aws, action.before["rule"])
-        for target in rule.targets if rule else ():
-            now = start(target, read_definition(self._gate.read.aws, target.task_definition))
+        for target, definition in _startable(self._gate, rule):
+            now = as_planned(target, definition)
             if all(action.before.get(name) == value for name, value in now.items()):
-                return target
+                return target, definition
         raise ArrakisError(
             f"{action.before['rule']} does not start this task any more", hint="run the runbook again"
         )
-
-    def _verbose(self, target: TaskTarget) -> Mapping[str, object]:
-        """The schedule's own overrides, and LOG_LEVEL=debug for each container."""
-        own = {each["name"]: each for each in target.overrides.get("containerOverrides", ())}
-        definition = read_definition(self._gate.read.aws, target.task_definition)
-        names = [each["name"] for each in definition.containers]
-        return {
-            **target.overrides,
-            "containerOverrides": [_debugged(own.get(name, {"name": name})) for name in names],
-        }
 
     def _task(self, action: Action) -> TaskRun | None:
         mine = [task for task in self._tasks(action) if task.started_by == action.before["token"]]
@@ -211,16 +231,34 @@ class RunTask:
         )
 
 
+def _verbose(target: TaskTarget, definition: TaskDefinition) -> Mapping[str, object]:
+    """The schedule's own overrides, and LOG_LEVEL=debug for each container."""
+    own = {each["name"]: each for each in target.overrides.get("containerOverrides") or ()}
+    names = [each["name"] for each in definition.containers]
+    return {
+        **target.overrides,
+        "containerOverrides": [_debugged(own.get(name, {"name": name})) for name in names],
+    }
+
+
 def _debugged(override: Mapping[str, Any]) -> dict[str, Any]:
-    others = [each for each in override.get("environment", ()) if each["name"] != "LOG_LEVEL"]
+    others = [each for each in override.get("environment") or () if each["name"] != "LOG_LEVEL"]
     return {**override, "environment": [*others, {"name": "LOG_LEVEL", "value": "debug"}]}
 
 
-def _hazard(gate: Gate, targets: Sequence[TaskTarget]) -> str | None:
+def _startable(gate: Gate, rule: Rule | None) -> Iterator[tuple[TaskTarget, TaskDefinition]]:
+    """Yield what a schedule can start, as it is just now."""
+    for target in rule.targets if rule else ():
+        definition = read_definition(gate.read.aws, target.definition)
+        if definition and definition.active:
+            yield target, definition
+
+
+def _hazard(gate: Gate, scheduled: Iterable[tuple[TaskTarget, TaskDefinition]]) -> str | None:
     """What the job would take along of others': by its CASCADE, or as an orphan; None if nothing."""
-    definitions = ((each, read_definition(gate.read.aws, each.task_definition)) for each in targets)
-    if any(cleans_orphans(*each) for each in definitions):
-        return ORPHANS
+    for each in scheduled:
+        if reason := danger(*each):
+            return reason
     with gate.read.sql.snapshot() as snapshot:
         due = cleanup.due_at(snapshot, registry.now(snapshot))
         names = [name for row in due for name in teardown.belongings(snapshot, row).schemas]

@@ -21,7 +21,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped, unused-ignore]
 from moto import mock_aws
 
 from diagnostics.alarms import Alarm, Change, read_alarm
-from diagnostics.compute import Rule, Service, TaskRun, read_rule, read_service, read_tasks
+from diagnostics.compute import Rule, Service, TaskRun, read_definition, read_rule, read_service, read_tasks
 from diagnostics.servers import Access, read_access, read_cache, read_instance
 from lab import moto_shims
 from sandbox.adapters.aws import Aws
@@ -380,6 +380,26 @@ def make_task_definition() -> dict[str, Any]:
         "SecurityGroups": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
         "AssignPublicIp": "DISABLED",
     }
+
+
+def test_a_definition_is_the_newest_of_its_family_or_the_one_that_is_named(
+    aws: Aws, injected: Injected
+) -> None:
+    make_task_definition()
+    family, first = "arrakis-sandbox-cleanup", f"{ARN}task-definition/arrakis-sandbox-cleanup:1"
+    client("ecs").deregister_task_definition(taskDefinition=first)
+    make_task_definition()
+    told = {name: read_definition(aws, name) for name in (family, f"{family}:1", f"{family}:9")}
+    assert {name: found and (found.arn, found.active) for name, found in told.items()} == {
+        family: (first[:-1] + "2", True),
+        f"{family}:1": (first, False),
+        f"{family}:9": None,
+    }
+    injected.say("DescribeTaskDefinition", "ServerException", "AccessDeniedException")
+    with pytest.raises(Unreachable):
+        read_definition(aws, family)
+    with pytest.raises(Denied):
+        read_definition(aws, family)
 
 
 def make_service() -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_logins_that_may_only_read_are_ready_to_look(
         assert wires.changes() == {}
     assert severities(found, "rights to look") == everywhere(Severity.OK)
     assert severities(found, "rights to change") == everywhere(Severity.WARNING)
-    assert checkup.verdict(found).startswith("ready to look, not to change: AWS: lacks 10 of 10")
+    assert checkup.verdict(found).startswith("ready to look, not to change: AWS: lacks 11 of 11")
     assert checkup.exit_of(found) is Exit.PROPOSED
     lacking = of(found, "PostgreSQL")["rights to change"].evidence
     assert f"GRANT UPDATE ON public.sandboxes TO {USER};" in lacking["commands"]

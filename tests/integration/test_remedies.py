@@ -1,6 +1,7 @@
 """The remedies where a clean-up was switched off: nothing without the lease, nothing twice, nothing but what was planned."""
 
 import json
+import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -335,6 +336,29 @@ def test_a_job_that_is_told_since_the_plan_to_take_orphans_is_not_let_loose(
     assert remedy.in_use(planned) == ORPHANS
 
 
+def test_one_that_is_told_so_just_before_it_is_started_is_not_started(
+    orphaning: Callable[[], None], scene: Scene
+) -> None:
+    scene.overdue()
+    planned, remedy = scene.plan(RUN), scene.remedy(RUN)
+    orphaning()
+    with pytest.raises(ArrakisError, match=re.escape(ORPHANS)):
+        remedy.apply(planned)
+    assert scene.wire.changes == []
+
+
+def test_a_task_without_a_definition_is_told_of_and_neither_planned_nor_run(scene: Scene) -> None:
+    scene.overdue()
+    planned = scene.plan(RUN)
+    scene.put_target(TaskDefinitionArn=f"{FAMILY}:99")
+    evidence = scene.gather()
+    assert evidence.gone == (f"{FAMILY}:99",)
+    assert RUN not in {each.verb for each in cleaning.propose(evidence, runbook="x", via="ecs")[0]}
+    with pytest.raises(ArrakisError, match="does not start this task any more"):
+        scene.remedy(RUN).apply(planned)
+    assert scene.wire.changes == []
+
+
 # ---- the schedule
 
 
@@ -474,10 +498,11 @@ def test_the_task_is_started_as_its_rule_has_it_now_and_the_plan_keeps_no_secret
         scene.remedy(RUN).apply(planned)
     environment = [{"name": "API_KEY", "value": "hidden"}, {"name": "LOG_LEVEL", "value": "debug"}]
     before = planned.before
+    newest = scene.ecs.describe_task_definition(taskDefinition=FAMILY)["taskDefinition"]
     assert scene.wire.params == [
         {
             "cluster": before["cluster"],
-            "taskDefinition": before["task_definition"],
+            "taskDefinition": newest["taskDefinitionArn"],  # with the revision that was looked at
             "count": 1,
             "startedBy": before["token"],
             "clientToken": before["token"],

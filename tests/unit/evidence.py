@@ -50,6 +50,8 @@ _TARGET = TaskTarget(
 )
 _ROLE = "arn:aws:iam::123456789012:role/"
 DEFINITION = TaskDefinition(
+    arn="arn:aws:ecs:eu-central-1:123456789012:task-definition/arrakis-sandbox-cleanup:7",
+    active=True,
     containers=({"name": "job", "environment": []},),
     roles={"taskRoleArn": f"{_ROLE}cleanup", "executionRoleArn": f"{_ROLE}execution"},
 )
@@ -250,7 +252,7 @@ def healthy(**changes: Any) -> Evidence:
         rule=Known(
             Rule(name=_STACK.cleanup_rule, enabled=True, schedule="rate(15 minutes)", targets=(_TARGET,))
         ),
-        definitions=Known({_TARGET.task_definition: DEFINITION}),
+        definitions=Known({_TARGET.definition: DEFINITION}),
         tasks=Known((task(),)),
         service=Known(service()),
         runs=runs(),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnostics.compute import Service, TaskDefinition, TaskRun, TaskTarget
+from sandbox.errors import ArrakisError
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ARN = "arn:aws:ecs:eu-central-1:123456789012:"
@@ -258,6 +259,7 @@ def test_a_target_that_says_little_starts_one_task() -> None:
             {"taskRoleArn": "arn:aws:iam::2:role/a"},
             ["arn:aws:iam::2:role/a", "arn:aws:iam::2:role/pull"],
         ),
+        ({}, {"taskRoleArn": "own", "executionRoleArn": None}, ["arn:aws:iam::123456789012:role/own"]),
         (
             {"taskRoleArn": "arn:aws:iam::2:role/same", "executionRoleArn": "arn:aws:iam::2:role/same"},
             {"containerOverrides": []},
@@ -279,8 +281,37 @@ def test_a_task_is_handed_its_definitions_roles_but_for_those_that_are_overridde
     target = TaskTarget.of(
         {"Id": "1", "Arn": "cluster", "Input": json.dumps(overridden), "EcsParameters": parameters}
     )
-    assert target.roles(definition) == roles
+    assert definition.handed(target.overrides) == roles
     assert definition.containers == [{"name": "cleanup"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "active"), [({}, True), ({"status": "ACTIVE"}, True), ({"status": "INACTIVE"}, False)]
+)
+def test_of_a_definition_that_was_taken_back_nothing_is_started(status: dict[str, str], active: bool) -> None:
+    raw = {"taskDefinitionArn": f"{ARN}task-definition/{FAMILY}:7", "containerDefinitions": [], **status}
+    assert TaskDefinition.of(raw).active is active
+
+
+@pytest.mark.parametrize("told", ["[]", '"x"', "{", "null"])
+def test_what_is_no_object_is_told_as_such(told: str) -> None:
+    raw = {"Id": "1", "Arn": "cluster", "Input": told, "EcsParameters": {"TaskDefinitionArn": FAMILY}}
+    with pytest.raises(ArrakisError, match="what the rule tells its task is no JSON object"):
+        TaskTarget.of(raw)
+
+
+@pytest.mark.parametrize(
+    ("said", "transformed"),
+    [
+        ({}, False),
+        ({"InputPath": "$"}, False),
+        ({"InputPath": "$.detail"}, True),
+        ({"InputTransformer": {"InputTemplate": "{}"}}, True),
+    ],
+)
+def test_what_is_made_of_an_event_is_transformed(said: dict[str, Any], transformed: bool) -> None:
+    raw = {"Id": "1", "Arn": "cluster", "EcsParameters": {"TaskDefinitionArn": FAMILY}, **said}
+    assert TaskTarget.of(raw).transformed is transformed
 
 
 AWS = botocore.session.get_session()

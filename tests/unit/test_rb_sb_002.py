@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from diagnostics.compute import TaskDefinition
 from runbooks.engine.model import Reversibility, Severity
 from runbooks.overdue.cleaning import existing
 from runbooks.rb_sb_002 import diagnose, propose
-from runbooks.remedies.task import ORPHANS
+from runbooks.remedies.task import HIDDEN, ORPHANS, TRANSFORMED, danger
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known
 from sandbox.model import Status
@@ -32,6 +33,11 @@ from tests.unit.test_verdicts import DISABLED
 LATE = behind(7)
 OTHER = behind(8)
 BLOCKED = healthy(database=database(LATE, OTHER), blockers=Known((blocker(LATE),)))
+
+
+def pair(value: str) -> dict[str, Any]:
+    """Return what tells a container to clean up orphans, or not to."""
+    return {"environment": [{"name": "CLEANUP_ORPHANED", "value": value}]}
 
 
 def failed(evidence: Any) -> list[str]:
@@ -201,14 +207,13 @@ def test_a_job_that_takes_orphans_is_told_and_not_let_loose(
     defined: str | None, overriding: str | None, started: bool
 ) -> None:
     def container(value: str | None) -> dict[str, Any]:
-        pairs = [{"name": "CLEANUP_ORPHANED", "value": value}] if value is not None else []
-        return {"name": "job", "environment": pairs}
+        return {"name": "job", **({} if value is None else pair(value))}
 
     scheduled = target(overrides={"containerOverrides": [container(overriding)]})
     evidence = healthy(
         database=database(LATE),
         rule=Known(replace(DISABLED.value, targets=(scheduled,))),
-        definitions=Known({scheduled.task_definition: replace(DEFINITION, containers=(container(defined),))}),
+        definitions=Known({scheduled.definition: replace(DEFINITION, containers=(container(defined),))}),
     )
     for via in ("ecs", "library"):
         verbs = {each.verb for each in propose(evidence, via=via)[0]}
@@ -219,8 +224,93 @@ def test_a_job_that_takes_orphans_is_told_and_not_let_loose(
     )
 
 
+FILE = {"environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::arrakis/job.env"}]}
+SECRET = {"secrets": [{"name": "CLEANUP_ORPHANED", "valueFrom": "arn:aws:ssm:eu-central-1:1:parameter/x"}]}
+OTHER_SECRET = {"secrets": [{"name": "DATABASE_URL", "valueFrom": "arn:aws:ssm:eu-central-1:1:parameter/y"}]}
+
+
+@pytest.mark.parametrize(
+    ("defined", "overriding", "told"),
+    [
+        (FILE, {}, HIDDEN),
+        (SECRET, {}, HIDDEN),
+        ({}, FILE, HIDDEN),
+        (OTHER_SECRET, {}, None),
+        (FILE | pair("false"), {}, None),
+        (FILE, pair("false"), None),
+        (FILE | pair("true"), {}, ORPHANS),
+        (SECRET, pair("TRUE"), ORPHANS),
+        ({"environmentFiles": None, "secrets": None, "environment": None}, {}, None),
+        ({}, {"environment": None}, None),
+    ],
+)
+def test_what_a_file_or_a_secret_may_say_is_unknown_until_the_definition_says_it(
+    defined: dict[str, Any], overriding: dict[str, Any], told: str | None
+) -> None:
+    scheduled = target(overrides={"containerOverrides": [{"name": "job", **overriding}]})
+    made = replace(DEFINITION, containers=({"name": "job", **defined},))
+    assert danger(scheduled, made) == told
+    evidence = healthy(
+        rule=Known(replace(DISABLED.value, enabled=True, targets=(scheduled,))),
+        definitions=Known({scheduled.definition: made}),
+    )
+    severities = {None: [], HIDDEN: [Severity.UNKNOWN], ORPHANS: [Severity.CRITICAL]}
+    found = [each for each in diagnose(evidence) if each.check == "task definition"]
+    assert [each.severity for each in found] == severities[told]
+
+
+def test_where_live_sandboxes_are_taken_at_every_run_that_is_what_is_told_first() -> None:
+    made = replace(DEFINITION, containers=({"name": "job", **pair("true")},))
+    evidence = healthy(definitions=Known({target().definition: made}))
+    [told] = [each for each in diagnose(evidence) if each.check == "task definition"]
+    assert told.severity is Severity.CRITICAL
+    assert told.summary == f"arrakis-sandbox-cleanup:7: {ORPHANS}; it is started rate(15 minutes)"
+    assert told.evidence["details"] == [
+        "stop it before anything else: aws events disable-rule --name arrakis-sandbox-cleanup"
+    ]
+    assert told.source.startswith(
+        "aws ecs describe-task-definition --task-definition arrakis-sandbox-cleanup:7 "
+    )
+
+
+def test_this_toolkits_own_job_takes_none_along() -> None:
+    own = ({"name": "runbooks", "command": ["cleanup"], **pair("true"), **FILE},)
+    assert danger(target(), replace(DEFINITION, containers=own)) is None
+
+
+def test_what_is_made_of_an_event_is_not_known() -> None:
+    evidence = healthy(
+        database=database(LATE),
+        rule=Known(replace(DISABLED.value, targets=(target(transformed=True),))),
+    )
+    actions, left = propose(evidence, via="ecs")
+    assert actions == []
+    assert [each.summary.partition(": ")[2] for each in left] == [TRANSFORMED] * 2
+
+
+@pytest.mark.parametrize("found", [None, replace(DEFINITION, active=False)])
+def test_a_schedule_of_what_ecs_does_not_start_is_a_cause(found: TaskDefinition | None) -> None:
+    evidence = healthy(database=database(LATE), definitions=Known({target().definition: found}))
+    causes = [each.summary for each in diagnose(evidence) if each.check == "cause"]
+    assert causes == [
+        "cause: rule arrakis-sandbox-cleanup is to start arrakis-sandbox-cleanup:7, of which ECS starts nothing"
+    ]
+    actions, left = propose(evidence, via="ecs")
+    assert actions == []
+    assert left[0].summary == (
+        "the deployed task is not run: arrakis-sandbox-cleanup:7 is no task definition that ECS starts"
+    )
+    assert [each.verb for each in propose(evidence)[0]] == ["clean up sandbox"]
+
+
+def test_what_one_container_says_tells_nothing_of_another() -> None:
+    containers = ({"name": "job", **FILE}, {"name": "sidecar", **pair("false")})
+    assert danger(target(), replace(DEFINITION, containers=containers)) == HIDDEN
+
+
 def test_what_nobody_knows_the_orders_of_is_not_let_loose() -> None:
-    evidence = healthy(database=database(LATE), rule=DISABLED, definitions=unknown("no right"))
+    rule = Known(replace(DISABLED.value, targets=(target(),)))
+    evidence = healthy(database=database(LATE), rule=rule, definitions=unknown("no right"))
     actions, left = propose(evidence, via="ecs")
     assert actions == []
     assert {each.summary for each in left} == {

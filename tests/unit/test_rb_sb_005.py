@@ -17,6 +17,7 @@ from runbooks import quarantined
 from runbooks.creation.evidence import Facts
 from runbooks.creation.obstacles import confirmed_causes
 from runbooks.engine.model import Action, Finding, Phase, Severity
+from runbooks.engine.permission import needed
 from runbooks.probing import Answer, by_connections
 from runbooks.quarantined import Quarantine
 from runbooks.rb_sb_005 import RUNBOOK, diagnose, existing, outlook, propose
@@ -42,12 +43,14 @@ from tests.unit.creation import (
     tried,
 )
 from tests.unit.evidence import NOW, behind, group, healthy, log, unknown
+from tests.unit.test_verdicts import DISABLED
 
 DENIED = "Failed to create schema: permission denied for database arrakis"
 NO_ROOM = "Failed to create schema: could not extend file: No space left on device"
 TOO_MANY = 'Failed to create schema: too many connections for role "arrakis_app"'
 LOCKED = "Failed to create sandbox schema: canceling statement due to lock timeout"
 QUOTA = Quota(kind="role", name=APP, most=30, used=30)
+NO_GATE: Any = None  # nothing is done
 FULL = instance(storage_left=0.5 * 2**30)
 
 
@@ -600,6 +603,10 @@ def test_room_is_made_where_it_is_short() -> None:
     lost = replace(full, quarantine=replace(quarantine, database=unknown()))
     assert told(propose(lost)[0])[1:] == ["clean up sandbox box-7"]
     assert [finding.severity for finding in propose(lost)[1]] == [Severity.UNKNOWN]
+    asleep = replace(over, rule=Known(replace(DISABLED.value, targets=(evidence.target(),))))
+    actions = propose(replace(short, overdue=asleep))[0]
+    assert told(actions) == ["clean up sandbox box-7", "enable rule arrakis-sandbox-cleanup"]
+    assert needed(actions, RUNBOOK.remedies(NO_GATE)).aws <= RUNBOOK.page.writes.aws
 
 
 def test_the_trial_works_as_the_systems_role_where_it_may() -> None:
