@@ -17,6 +17,7 @@ __all__ = [
     "SEE_TASKS",
     "Deployment",
     "Rule",
+    "Scheduled",
     "Service",
     "TaskDefinition",
     "TaskRun",
@@ -106,7 +107,7 @@ class TaskTarget:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "TaskTarget":
-        """Read a target of list_targets_by_rule that has EcsParameters. Raises ArrakisError for an Input that is no JSON object."""
+        """Read a target of list_targets_by_rule that has EcsParameters. Raises ArrakisError for an Input that no overrides are in."""
         parameters = raw["EcsParameters"]
         return cls(
             cluster=raw["Arn"],
@@ -134,6 +135,10 @@ class TaskTarget:
     def security_groups(self) -> tuple[str, ...]:
         """The groups that the task is in; none where it has no network of its own."""
         return _groups(self.network)
+
+
+Scheduled = tuple[TaskTarget, TaskDefinition]
+"""A task as a schedule starts it, and what it is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,11 +372,10 @@ def _overrides(told: str) -> Mapping[str, Any]:
         found = json.loads(told)
     except ValueError:
         found = None
-    if not isinstance(found, Mapping):
-        raise ArrakisError(
-            "what the rule tells its task is no JSON object: ECS takes it for none of its overrides"
-        )
-    return found
+    containers = found.get("containerOverrides") or () if isinstance(found, Mapping) else None
+    if not isinstance(containers, Sequence) or not all(isinstance(each, Mapping) for each in containers):
+        raise ArrakisError("what the rule tells its task is none of the overrides that ECS takes")
+    return dict(found)
 
 
 def _camel(value: Any) -> Any:

@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from diagnostics.compute import TaskDefinition, TaskTarget
+from diagnostics.compute import Scheduled, TaskDefinition, TaskTarget
 from runbooks.engine.model import Action, Finding, Resource, Reversibility
 from runbooks.findings import left_alone, span
-from runbooks.overdue.evidence import Behind, Evidence, Scheduled
+from runbooks.overdue.evidence import Behind, Evidence
 from runbooks.remedies.task import as_planned, danger
 from sandbox.errors import ArrakisError
 from sandbox.facts import Known, Unknown

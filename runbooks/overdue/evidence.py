@@ -13,6 +13,7 @@ from uuid import UUID
 from diagnostics.alarms import Alarm, read_alarm
 from diagnostics.compute import (
     Rule,
+    Scheduled,
     Service,
     TaskDefinition,
     TaskRun,
@@ -46,16 +47,13 @@ from sandbox.naming import same_sandbox
 from sandbox.ports import APPLICATION, AwsReader, SqlSnapshot
 from sandbox.schemas import Blocker
 
-__all__ = ["GRACE", "Behind", "Database", "Evidence", "Scheduled", "gather", "over"]
+__all__ = ["GRACE", "Behind", "Database", "Evidence", "gather", "over"]
 
 GRACE = timedelta(minutes=30)
 """Two runs of the clean-up job: what ended later than that is left to the next one."""
 
 WINDOW = timedelta(hours=6)
 """How far back logs and metrics are read."""
-
-Scheduled = tuple[TaskTarget, TaskDefinition]
-"""A task as the schedule starts it, and what it is made of."""
 
 # For as long as this toolkit and gaib may hold something before it is in the way.
 _AT_WORK = timedelta(minutes=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from diagnostics.compute import (
     Rule,
+    Scheduled,
     TaskDefinition,
     TaskRun,
     TaskTarget,
@@ -210,7 +211,7 @@ class RunTask:
             reasons = ", ".join(str(each.get("reason")) for each in answer.get("failures", ()))
             raise ArrakisError(f"ECS did not start the task: {reasons or 'no reason given'}")
 
-    def _scheduled(self, action: Action) -> tuple[TaskTarget, TaskDefinition]:
+    def _scheduled(self, action: Action) -> Scheduled:
         """How the schedule starts the task now. Raises ArrakisError where that is not what was planned."""
         rule = read_rule(self._gate.read.aws, action.before["rule"])
         for target, definition in _startable(self._gate, rule):
@@ -246,7 +247,7 @@ def _debugged(override: Mapping[str, Any]) -> dict[str, Any]:
     return {**override, "environment": [*others, {"name": "LOG_LEVEL", "value": "debug"}]}
 
 
-def _startable(gate: Gate, rule: Rule | None) -> Iterator[tuple[TaskTarget, TaskDefinition]]:
+def _startable(gate: Gate, rule: Rule | None) -> Iterator[Scheduled]:
     """Yield what a schedule can start, as it is just now."""
     for target in rule.targets if rule else ():
         definition = read_definition(gate.read.aws, target.definition)
@@ -254,7 +255,7 @@ def _startable(gate: Gate, rule: Rule | None) -> Iterator[tuple[TaskTarget, Task
             yield target, definition
 
 
-def _hazard(gate: Gate, scheduled: Iterable[tuple[TaskTarget, TaskDefinition]]) -> str | None:
+def _hazard(gate: Gate, scheduled: Iterable[Scheduled]) -> str | None:
     """What the job would take along of others': by its CASCADE, or as an orphan; None if nothing."""
     for each in scheduled:
         if reason := danger(*each):

@@ -293,11 +293,28 @@ def test_of_a_definition_that_was_taken_back_nothing_is_started(status: dict[str
     assert TaskDefinition.of(raw).active is active
 
 
-@pytest.mark.parametrize("told", ["[]", '"x"', "{", "null"])
-def test_what_is_no_object_is_told_as_such(told: str) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        "[]",
+        '"x"',
+        "{",
+        "null",
+        '{"containerOverrides": 1}',
+        '{"containerOverrides": "x"}',
+        '{"containerOverrides": [1]}',
+    ],
+)
+def test_what_ecs_takes_for_no_overrides_is_told_as_such(told: str) -> None:
     raw = {"Id": "1", "Arn": "cluster", "Input": told, "EcsParameters": {"TaskDefinitionArn": FAMILY}}
-    with pytest.raises(ArrakisError, match="what the rule tells its task is no JSON object"):
+    with pytest.raises(ArrakisError, match="none of the overrides that ECS takes"):
         TaskTarget.of(raw)
+
+
+@pytest.mark.parametrize("told", ["{}", '{"containerOverrides": null}', '{"containerOverrides": []}'])
+def test_whoever_overrides_nothing_is_understood(told: str) -> None:
+    raw = {"Id": "1", "Arn": "cluster", "Input": told, "EcsParameters": {"TaskDefinitionArn": FAMILY}}
+    assert not any(TaskTarget.of(raw).overrides.values())
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from hcl2 import SerializationOptions, loads
 from runbooks import jobs
 from runbooks.engine.environment import Environment
 from runbooks.engine.errors import Exit
+from runbooks.remedies.task import _OWN
 from sandbox import metrics
 from sandbox.cleanup import Report
 from sandbox.facts import Known
@@ -443,6 +444,7 @@ def test_the_roles_are_handed_to_what_they_are_for() -> None:
     definition = RESOURCES["aws_ecs_task_definition"]["job"]
     assert definition["task_role_arn"] == "${aws_iam_role.task[each.key].arn}"
     assert definition["execution_role_arn"] == "${aws_iam_role.execution.arn}"
+    assert f'"{_OWN}"' in definition["container_definitions"]  # by which the job is known for this toolkit's
     roles = RESOURCES["aws_iam_role"]
     assert (
         roles["task"]["assume_role_policy"]
