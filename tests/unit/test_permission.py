@@ -62,6 +62,11 @@ def test_the_last_of_an_owned_ones_names_is_the_one_that_is_named(owned: str, ta
 def test_a_role_is_handed_on_by_its_name(roles: list[str]) -> None:
     found = needed([action("run clean-up task", roles=roles)], REMEDIES)
     assert found.aws == {"ecs:RunTask", *(f"iam:PassRole on {role}" for role in roles)}
+    assert needed([action("enable rule", roles=roles)], REMEDIES).aws == rights.SCHEDULING.aws
+
+
+def test_a_plan_of_before_roles_were_kept_says_nothing_of_them() -> None:
+    assert needed([action("run clean-up task")], REMEDIES).aws == {"ecs:RunTask"}
 
 
 def test_a_plan_that_drops_nothing_needs_no_right_to_drop() -> None:
