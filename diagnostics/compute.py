@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from diagnostics.alarms import pages
-from sandbox.errors import ArrakisError, Missing, Unreachable
+from sandbox.errors import ArrakisError, Missing
 from sandbox.ports import AwsReader
 
 __all__ = [
@@ -56,13 +56,9 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefinition:
-    """What a task is made of: its containers as ECS describes them, and the roles that ECS is handed for it, as ECS calls them.
-
-    ECS starts no task of one that is not `active`.
-    """
+    """What a task is made of: its containers as ECS describes them, and the roles that ECS is handed for it, as ECS calls them."""
 
     arn: str
-    active: bool
     containers: Sequence[Mapping[str, Any]]
     roles: Mapping[str, str]
 
@@ -71,7 +67,6 @@ class TaskDefinition:
         """Read a definition of describe_task_definition."""
         return cls(
             arn=raw["taskDefinitionArn"],
-            active=raw.get("status", "ACTIVE") == "ACTIVE",
             containers=raw["containerDefinitions"],
             roles={name: raw[name] for name in _ROLES if raw.get(name)},
         )
@@ -304,17 +299,15 @@ def read_rule(aws: AwsReader, name: str) -> Rule | None:
 
 
 def read_definition(aws: AwsReader, name: str) -> TaskDefinition | None:
-    """Return a task definition by its name, with a revision or, as a schedule takes it then, the newest; None where there is none.
+    """Return a task definition by its name, with a revision or, as a schedule takes it then, the newest.
 
-    Raises Unreachable, Throttled or Denied.
+    None where ECS starts no task of it: there is none, or it was deregistered. Raises Unreachable, Throttled or Denied.
     """
     try:
-        found = aws.read("ecs", "describe_task_definition", taskDefinition=name)
-    except Unreachable as error:
-        if "ClientException" in str(error):  # ECS has no code of its own for what is not there
-            return None
-        raise
-    return TaskDefinition.of(found["taskDefinition"])
+        raw = aws.read("ecs", "describe_task_definition", taskDefinition=name)["taskDefinition"]
+    except Missing:
+        return None
+    return TaskDefinition.of(raw) if raw.get("status", "ACTIVE") == "ACTIVE" else None
 
 
 def read_tasks(aws: AwsReader, *, cluster: str, family: str) -> tuple[TaskRun, ...]:

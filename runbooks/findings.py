@@ -34,6 +34,7 @@ __all__ = [
     "span",
     "tasks_finding",
     "unknown",
+    "weight",
 ]
 
 CANNOT_TELL = ": cannot tell: "
@@ -61,6 +62,11 @@ def cause(
     )
 
 
+def weight(reason: str) -> Severity:
+    """Return how bad a reason against something is: one that cannot be told is unknown, any other a warning."""
+    return Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING
+
+
 def left_alone(
     what: str,
     reason: str,
@@ -72,7 +78,7 @@ def left_alone(
     """Say why nothing is proposed for something; a reason that cannot be told is unknown."""
     return Finding(
         check=LEFT_ALONE,
-        severity=Severity.UNKNOWN if reason.startswith("cannot tell") else Severity.WARNING,
+        severity=weight(reason),
         summary=f"{what}: {reason}",
         resource=resource,
         evidence=evidence or {},

@@ -88,7 +88,7 @@ class Database:
 class Evidence:
     """What was seen. `now` is this host's clock, by which the logs and metrics were asked.
 
-    `definitions` are those of what the schedule starts, by the name under which it does; None for what is not there.
+    `definitions` are those of what the schedule starts, by the name under which it does; None for that of which ECS starts nothing.
     """
 
     now: datetime
@@ -129,12 +129,12 @@ class Evidence:
     def scheduled(self) -> tuple[Scheduled, ...]:
         """What the schedule starts, as far as that is known."""
         made = ((target, self._defined.get(target.definition)) for target in _targets(self.rule))
-        return tuple((target, found) for target, found in made if found and found.active)
+        return tuple((target, found) for target, found in made if found)
 
     @property
     def gone(self) -> tuple[str, ...]:
-        """What the schedule is to start and cannot: definitions that are not there, or of which ECS starts nothing any more."""
-        return tuple(name for name, found in self._defined.items() if not (found and found.active))
+        """What the schedule is to start and cannot: definitions of which ECS starts nothing."""
+        return tuple(name for name, found in self._defined.items() if found is None)
 
     @property
     def _defined(self) -> Mapping[str, TaskDefinition | None]:

@@ -76,12 +76,12 @@ def _definitions(evidence: Evidence) -> list[Finding]:
 
 
 def _at_risk(name: str, reason: str, rule: Rule, *, source: str) -> Finding:
-    certain = not reason.startswith("cannot tell")
-    runs = certain and rule.enabled
+    severity = findings.weight(reason)
+    runs = severity is Severity.WARNING and rule.enabled
     stop = f"aws events disable-rule --name {rule.name}"
     return Finding(
         check="task definition",
-        severity=Severity.CRITICAL if runs else Severity.WARNING if certain else Severity.UNKNOWN,
+        severity=Severity.CRITICAL if runs else severity,
         summary=f"{name}: {reason}" + (f"; it is started {rule.schedule}" if runs else ""),
         evidence={"details": [f"stop it before anything else: {stop}"]} if runs else {},
         source=source,

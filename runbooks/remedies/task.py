@@ -250,8 +250,7 @@ def _debugged(override: Mapping[str, Any]) -> dict[str, Any]:
 def _startable(gate: Gate, rule: Rule | None) -> Iterator[Scheduled]:
     """Yield what a schedule can start, as it is just now."""
     for target in rule.targets if rule else ():
-        definition = read_definition(gate.read.aws, target.definition)
-        if definition and definition.active:
+        if definition := read_definition(gate.read.aws, target.definition):
             yield target, definition
 
 

@@ -46,6 +46,9 @@ _SLOWER = frozenset(
     }
 )
 _ABSENT = frozenset({"404", "NoSuchBucket", "NoSuchKey"})
+_NAMELESS = {
+    ("ecs:describe_task_definition", "ClientException")
+}  # for what is not there there is no code of its own
 _TAKEN = frozenset({"ConditionalRequestConflict", "PreconditionFailed", "ResourceAlreadyExistsException"})
 # What botocore finds out before it asks: a login that has ended. `aws login` is known to newer versions only.
 _LOGGED_OUT = (
@@ -201,6 +204,6 @@ def _refused(error: ClientError, what: str) -> ArrakisError:
         )
     if code in _TAKEN:
         return Conflict(f"AWS {what}: there is one already ({code})", constraint="one object a name")
-    if code in _ABSENT or "NotFound" in code:
+    if code in _ABSENT or "NotFound" in code or (what, code) in _NAMELESS:
         return Missing(f"AWS {what}: {message}")
     return Unreachable(f"AWS {what}: {code} {message}")

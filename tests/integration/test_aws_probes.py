@@ -382,7 +382,7 @@ def make_task_definition() -> dict[str, Any]:
     }
 
 
-def test_a_definition_is_the_newest_of_its_family_or_the_one_that_is_named(
+def test_a_definition_is_the_newest_of_its_family_or_the_named_one_while_ecs_starts_it(
     aws: Aws, injected: Injected
 ) -> None:
     make_task_definition()
@@ -390,11 +390,14 @@ def test_a_definition_is_the_newest_of_its_family_or_the_one_that_is_named(
     client("ecs").deregister_task_definition(taskDefinition=first)
     make_task_definition()
     told = {name: read_definition(aws, name) for name in (family, f"{family}:1", f"{family}:9")}
-    assert {name: found and (found.arn, found.active) for name, found in told.items()} == {
-        family: (first[:-1] + "2", True),
-        f"{family}:1": (first, False),
+    assert {name: found and found.arn for name, found in told.items()} == {
+        family: first[:-1] + "2",
+        f"{family}:1": None,  # described all the same, but INACTIVE
         f"{family}:9": None,
     }
+    assert (
+        client("ecs").describe_task_definition(taskDefinition=first)["taskDefinition"]["status"] == "INACTIVE"
+    )
     injected.say("DescribeTaskDefinition", "ServerException", "AccessDeniedException")
     with pytest.raises(Unreachable):
         read_definition(aws, family)

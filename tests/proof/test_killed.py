@@ -178,7 +178,7 @@ def test_a_run_that_is_struck_is_finished_by_a_resume(host: Host, blow: Blow) ->
 
 
 def test_a_resume_that_is_struck_is_finished_by_the_next(host: Host) -> None:
-    assert strike(host, "quarantine", Blow.AFTER, stride=15, resume=True) > 1
+    assert strike(host, "quarantine", Blow.AFTER, stride=9, resume=True) > 1
 
 
 @pytest.mark.soak

@@ -51,7 +51,6 @@ _TARGET = TaskTarget(
 _ROLE = "arn:aws:iam::123456789012:role/"
 DEFINITION = TaskDefinition(
     arn="arn:aws:ecs:eu-central-1:123456789012:task-definition/arrakis-sandbox-cleanup:7",
-    active=True,
     containers=({"name": "job", "environment": []},),
     roles={"taskRoleArn": f"{_ROLE}cleanup", "executionRoleArn": f"{_ROLE}execution"},
 )

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.session  # type: ignore[import-untyped, unused-ignore]
@@ -10,7 +11,7 @@ from botocore.validate import ParamValidator  # type: ignore[import-untyped, unu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnostics.compute import Service, TaskDefinition, TaskRun, TaskTarget
+from diagnostics.compute import Service, TaskDefinition, TaskRun, TaskTarget, read_definition
 from sandbox.errors import ArrakisError
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -286,11 +287,18 @@ def test_a_task_is_handed_its_definitions_roles_but_for_those_that_are_overridde
 
 
 @pytest.mark.parametrize(
-    ("status", "active"), [({}, True), ({"status": "ACTIVE"}, True), ({"status": "INACTIVE"}, False)]
+    ("status", "active"),
+    [
+        ({}, True),
+        ({"status": "ACTIVE"}, True),
+        ({"status": "INACTIVE"}, False),
+        ({"status": "DELETE_IN_PROGRESS"}, False),
+    ],
 )
 def test_of_a_definition_that_was_taken_back_nothing_is_started(status: dict[str, str], active: bool) -> None:
     raw = {"taskDefinitionArn": f"{ARN}task-definition/{FAMILY}:7", "containerDefinitions": [], **status}
-    assert TaskDefinition.of(raw).active is active
+    account: Any = SimpleNamespace(read=lambda *_, **__: {"taskDefinition": raw})
+    assert (read_definition(account, FAMILY) is not None) is active
 
 
 @pytest.mark.parametrize(

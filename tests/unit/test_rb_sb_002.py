@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from diagnostics.compute import TaskDefinition
 from runbooks.engine.model import Reversibility, Severity
 from runbooks.overdue.cleaning import existing
 from runbooks.rb_sb_002 import diagnose, propose
@@ -288,9 +287,8 @@ def test_what_is_made_of_an_event_is_not_known() -> None:
     assert [each.summary.partition(": ")[2] for each in left] == [TRANSFORMED] * 2
 
 
-@pytest.mark.parametrize("found", [None, replace(DEFINITION, active=False)])
-def test_a_schedule_of_what_ecs_does_not_start_is_a_cause(found: TaskDefinition | None) -> None:
-    evidence = healthy(database=database(LATE), definitions=Known({target().definition: found}))
+def test_a_schedule_of_what_ecs_does_not_start_is_a_cause() -> None:
+    evidence = healthy(database=database(LATE), definitions=Known({target().definition: None}))
     causes = [each.summary for each in diagnose(evidence) if each.check == "cause"]
     assert causes == [
         "cause: rule arrakis-sandbox-cleanup is to start arrakis-sandbox-cleanup:7, of which ECS starts nothing"
