@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from sandbox.deadline import ended
 from sandbox.errors import ArrakisError, Denied, Missing
 from sandbox.secrets import concealed
 from sandbox.text import brief
@@ -62,7 +63,7 @@ def gather(probes: Mapping[str, Callable[[], Any]], *, deadline: float) -> dict[
         thread.start()
     end = time.monotonic() + deadline
     for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
+        ended(thread, end - time.monotonic())
     done = dict(facts)
     late = Unknown(f"no answer within {brief(deadline)} s", "is the server up? --timeout S waits longer")
     return {name: done.get(name, late) for name in probes}

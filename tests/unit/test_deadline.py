@@ -1,12 +1,15 @@
-"""What is made one ahead comes in order, within its time, and nobody goes on making what nobody takes."""
+"""What is made one ahead comes in order, within its time, and nobody goes on making what nobody takes. Ctrl-C is heard."""
 
+import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandbox.deadline import ahead
+from sandbox.deadline import ahead, beside, within
 from sandbox.errors import Unreachable
+from sandbox.facts import gather
 
 
 def test_the_next_is_made_while_one_is_dealt_with() -> None:
@@ -67,3 +70,52 @@ def test_nobody_goes_on_making_what_is_not_taken(taken: int) -> None:
             thread.join(5)
             assert not thread.is_alive()
     assert len(made) <= taken + 3
+
+
+class Heard(Exception):
+    """Raised by a signal's handler, as Ctrl-C is."""
+
+
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    def raise_heard(*_: object) -> None:
+        raise Heard
+
+    before = signal.signal(signal.SIGUSR1, raise_heard)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def where() -> tuple[int, int]:
+    """Where the main thread is."""
+    frame = sys._current_frames()[threading.main_thread().ident or 0]
+    return id(frame), frame.f_lasti
+
+
+WAITS: dict[str, Callable[[Callable[[], bool]], object]] = {
+    "within": lambda call: within(60, call, "it"),
+    "beside": lambda call: beside(call)(),
+    "ahead": lambda call: next(ahead(60, (call() for _ in range(1)), "it")),
+    "gather": lambda call: gather({"it": call}, deadline=60),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_signal_that_does_not_end_a_wait_is_heard(
+    wait: Callable[[Callable[[], bool]], object], hearing: None
+) -> None:
+    """The kernel may hand a signal to any thread: it is the main one's to handle, whose wait goes on as if nothing were."""
+    released, over = threading.Event(), threading.Event()
+
+    def call() -> bool:
+        while len({where() for _ in range(20) if not released.wait(0.001)}) > 1:
+            pass  # it has to be waiting
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        released.wait(10)
+        over.set()
+        return True
+
+    with pytest.raises(Heard):
+        wait(call)
+    assert not over.is_set()
+    released.set()
