@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,3 @@ class Engineer:
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines]
-
-
-def eventually(reached: Callable[[], bool], *, seconds: float = 20, pause: float = 0.01) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        time.sleep(pause)

@@ -20,9 +20,10 @@ from runbooks.engine.guards import phrases
 from runbooks.engine.model import Finding, Plan, Severity
 from runbooks.engine.operate import Diagnosis, Operator
 from runbooks.rb_sb_005 import RUNBOOK
-from tests.acceptance.engineer import Engineer, eventually
+from tests.acceptance.engineer import Engineer
 from tests.conftest import suffering
 from tests.integration.pgbouncer import pooled
+from tests.waiting import eventually
 
 CLOSED = "127.0.0.1:1"
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

@@ -15,7 +15,8 @@ from runbooks.engine.lease import Lease
 from runbooks.engine.operate import Operator
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.postgres_transaction import Transaction
-from tests.acceptance.engineer import Engineer, eventually
+from tests.acceptance.engineer import Engineer
+from tests.waiting import eventually
 
 FEW = 3_000
 MANY = 300_000

@@ -15,9 +15,10 @@ import pytest
 from lab import control
 from runbooks.engine.journal import verify
 from sandbox.adapters.postgres import Postgres
-from tests.acceptance.engineer import Engineer, eventually
+from tests.acceptance.engineer import Engineer
 from tests.acceptance.program import Program
 from tests.integration.crowd import fill
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.acceptance.developer import Developer
-from tests.acceptance.engineer import Answer, Engineer, eventually
+from tests.acceptance.engineer import Answer, Engineer
 from tests.acceptance.production import FLAG, ROWS, RULE, SCALING, SERVICE, Production
 from tests.acceptance.test_dead_servers import address, moved
 from tests.acceptance.test_jobs import log
 from tests.unit.test_document import VALIDATOR
+from tests.waiting import eventually
 
 ALL = {RULE, SERVICE, SCALING, ROWS, FLAG}
 NO_DATABASE = {"DATABASE_URL": "postgresql://lab@127.0.0.1:1/arrakis"}

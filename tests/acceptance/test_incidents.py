@@ -1,7 +1,6 @@
 """Every incident's cause is really there, and both runbooks name it first; relieved of it, they say that all is well."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from lab.incidents import INCIDENTS
 from lab.incidents.overdue import VIEWS
 from lab.incidents.overdue_world import OVERDUE, Plot, build, count_at
 from tests.acceptance.engineer import Engineer
+from tests.waiting import eventually
 
 HOUR = timedelta(hours=1)
 RUNNING, ALL = 99, 105
@@ -151,13 +151,6 @@ def ancestors(process: Path) -> list[int]:
     except OSError:
         pass
     return found
-
-
-def eventually(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

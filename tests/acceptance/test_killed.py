@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from tests.acceptance.dump import Dump, age, dump
-from tests.acceptance.engineer import Engineer, eventually
+from tests.acceptance.engineer import Engineer
+from tests.waiting import eventually
 
 # Records: 1 planned, 2 run-started, then a started and a done for each of 7 schemas and 3 families.
 RUN_STARTED, FIRST_SCHEMA_BEGUN, FIRST_SCHEMA_DONE, FIRST_KEYS_BEGUN, LAST_KEYS_BEGUN, LAST_DONE = (

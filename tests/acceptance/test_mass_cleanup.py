@@ -27,9 +27,10 @@ from runbooks.engine.journal import verify
 from sandbox.adapters.postgres import Postgres
 from sandbox.ports import APPLICATION
 from tests.acceptance.dump import Dump, dump
-from tests.acceptance.engineer import Answer, Engineer, eventually
+from tests.acceptance.engineer import Answer, Engineer
 from tests.acceptance.program import ROOT
 from tests.integration.crowd import Crowd, fill
+from tests.waiting import eventually
 
 _TRAP = """
 CREATE FUNCTION public.refused() RETURNS event_trigger LANGUAGE plpgsql AS $$

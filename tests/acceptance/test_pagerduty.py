@@ -15,9 +15,10 @@ import pytest
 
 from lab.processes import free_ports
 from tests.acceptance.dump import dump
-from tests.acceptance.engineer import Answer, Engineer, eventually
+from tests.acceptance.engineer import Answer, Engineer
 from tests.conftest import StartLab
 from tests.pagerduty_stand_in import StandIn, stand_in
+from tests.waiting import eventually
 
 NAME = "arrakis-lab-sandbox-orphaned-resources"
 REGION = "eu-central-1"

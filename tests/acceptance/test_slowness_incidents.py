@@ -28,8 +28,9 @@ from runbooks.engine.systems import Readers, readers
 from runbooks.rb_sb_006 import RUNBOOK
 from runbooks.slowness import evidence as slowness
 from sandbox.errors import ArrakisError, SandboxError
-from tests.acceptance.engineer import Engineer, eventually
+from tests.acceptance.engineer import Engineer
 from tests.conftest import follow
+from tests.waiting import eventually
 
 CLOSED = "127.0.0.1:1"
 STUBBORN = """DO $$ BEGIN PERFORM pg_sleep(60);

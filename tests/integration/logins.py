@@ -30,7 +30,7 @@ from lab.processes import HOST, free_ports, spawn, talk
 from runbooks.engine.page import Rights
 from runbooks.reports.granting import granting
 from sandbox.adapters.postgres import Postgres
-from tests.acceptance.engineer import eventually
+from tests.waiting import eventually
 
 __all__ = ["PASSWORD", "USER", "aged", "each_of", "given", "given_away", "limited", "prepared", "without"]
 

@@ -13,9 +13,9 @@ from nats.aio.client import Client
 
 from lab import binaries
 from lab.processes import HOST, free_ports, spawn, talk
-from tests.acceptance.engineer import eventually
 from tests.integration.messaging import by_hand
 from tests.integration.wire import Wire, wired
+from tests.waiting import eventually
 
 __all__ = ["Member", "Nodes", "cluster"]
 

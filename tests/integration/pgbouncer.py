@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from lab.processes import HOST, die_with_parent, free_ports
-from tests.acceptance.engineer import eventually
+from tests.waiting import eventually
 
 _POOL = 3  # fewer than the sessions that a run opens side by side
 

@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 from lab import binaries
 from lab.processes import HOST, Identity, free_ports, spawn
-from tests.acceptance.engineer import eventually
+from tests.waiting import eventually
 
 NODES = 4
 _SHARES = ((0, 5460), (5461, 10922), (10923, 16383))

@@ -14,8 +14,8 @@ from sandbox.errors import ArrakisError, Blocked, Busy
 from sandbox.model import Sandbox
 from sandbox.ports import SqlTransaction
 from sandbox.schemas import Blocker
-from tests.acceptance.engineer import eventually
 from tests.integration.world import NOW, World
+from tests.waiting import eventually
 
 NONE = timedelta(0)
 

@@ -31,7 +31,6 @@ from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.workqueue import JetStreamQueue
 from sandbox.facts import Known, Unknown
 from sandbox.ports import QueueState
-from tests.acceptance.engineer import eventually
 from tests.acceptance.program import ROOT, Program
 from tests.integration.counting import (
     BROKEN,
@@ -47,6 +46,7 @@ from tests.integration.counting import (
 from tests.integration.messaging import by_hand
 from tests.integration.wire import wired
 from tests.integration.world import World
+from tests.waiting import eventually
 
 Meddle = Callable[[Action], None]
 

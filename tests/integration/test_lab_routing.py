@@ -1,9 +1,8 @@
 """The routing's incidents in one lab: each cause is there when the servers are asked, and gone once it is relieved."""
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from sandbox.adapters.nats import Nats
 from sandbox.model import Message
 from sandbox.streams import Condition, Config, check, expected_consumers, expected_streams
 from tests.integration.messaging import by_hand
+from tests.waiting import eventually
 
 ALARM = "arrakis-lab-sandbox-routing-errors"
 GROUP = "/ecs/arrakis-worker"
@@ -306,10 +306,3 @@ def most_seen(messages: list[Message]) -> str:
     [(data, times)] = Counter(each.data for each in messages).most_common(1)
     assert times > 2
     return str(json.loads(data)["guild_id"])
-
-
-def eventually(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -1,8 +1,7 @@
 """Autoscaling in the lab, where a worker really runs: it starts what is stopped in the wrong order, and not what is in the right one."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from runbooks.remedies.stopping import stopping
 from runbooks.remedies.tags import Stop
 from sandbox.adapters.aws import Aws
 from sandbox.errors import Unreachable
+from tests.waiting import eventually
 
 LIMITS = Scaling(minimum=1, maximum=4)
 NAMED: dict[str, Any] = {
@@ -142,10 +142,3 @@ def test_a_stop_ends_every_worker_without_postgresql_and_its_undoing_starts_as_m
     assert scene.runs(2)
     assert remedy.observe(action).state is State.BEFORE
     assert read_scaling(aws, cluster=CLUSTER, service=WORKER) == LIMITS
-
-
-def eventually(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        time.sleep(0.05)

@@ -17,8 +17,8 @@ from sandbox.adapters.aws import Aws
 from sandbox.adapters.nats import Nats
 from sandbox.adapters.redis import Redis
 from sandbox.errors import Busy, Denied, SandboxCode, SandboxError
-from tests.acceptance.engineer import eventually
 from tests.integration.world import NOW, World
+from tests.waiting import eventually
 
 FOREVER = "while true do end"
 WORK = "for n = 1, 3000000 do end"

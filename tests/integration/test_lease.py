@@ -23,9 +23,9 @@ from runbooks.engine.model import Phase
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.ports import SqlTransaction
-from tests.acceptance.engineer import eventually
 from tests.integration.hand import at_once, holding
 from tests.integration.world import World
+from tests.waiting import eventually
 
 ROLLED_BACK = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 COMMITTED = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"

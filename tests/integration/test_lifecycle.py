@@ -20,8 +20,8 @@ from sandbox.errors import ArrakisError, Blocked, SandboxError
 from sandbox.lifecycle import Request
 from sandbox.model import TRANSITIONS, Status
 from sandbox.naming import schema_for
-from tests.acceptance.engineer import eventually
 from tests.integration.world import NOW, World, request_for
+from tests.waiting import eventually
 
 HOUR = timedelta(hours=1)
 

@@ -35,9 +35,9 @@ from sandbox.depots import Folder
 from sandbox.errors import ArrakisError, Missing
 from sandbox.facts import Known
 from sandbox.ports import SqlTransaction
-from tests.acceptance.engineer import eventually
 from tests.integration.gated import Gated, gated
 from tests.integration.world import World
+from tests.waiting import eventually
 
 ROWS = 20_000
 FEW = 2_000

@@ -38,6 +38,7 @@ from sandbox.streams import (
 )
 from tests.integration.messaging import by_hand
 from tests.integration.natscluster import Nodes, cluster
+from tests.waiting import eventually
 
 T = TypeVar("T")
 SANDBOX, EVENTS = expected_streams()
@@ -108,12 +109,6 @@ def server(folder: Path, config: str, *, port: int | None = None, jetstream: boo
     finally:
         process.kill()
         process.wait()
-
-
-def eventually(reached: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
 
 
 USERS = """

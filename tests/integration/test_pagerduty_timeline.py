@@ -20,6 +20,7 @@ from runbooks.pagerduty.account import Account, account
 from runbooks.pagerduty.timeline import Flushed, Timeline, written
 from sandbox.errors import Unreachable
 from tests.pagerduty_stand_in import StandIn, stand_in
+from tests.waiting import eventually
 
 MARK = "-- arrakis-runbooks: "
 SOON = 5.0  # seconds within which what has a bound of half a second has surely ended
@@ -341,7 +342,7 @@ def test_a_note_that_arrives_after_it_was_sent_again_is_taken_away(stand: StandI
     host.put(name, "a", "17 orphans")  # there is none to be seen yet
     stand.add_note(name, f"17 orphans, and I looked\n{MARK}a")  # not ours, though somebody left the line in
     stand.late.set()
-    _until(lambda: len(stand.notes(name)) == 3)
+    eventually(lambda: len(stand.notes(name)) == 3)
     host.put(name, "a", "3 orphans")
     assert stand.notes(name) == [f"3 orphans\n{MARK}a", f"17 orphans, and I looked\n{MARK}a"]
 
@@ -501,7 +502,7 @@ def test_a_kill_at_any_request_loses_and_doubles_nothing(
     process.wait()
     if done:  # what it asked for is done after its death
         stand.late.set()
-        _until(lambda: stand.notes(name) == [f"x\n{MARK}a"])
+        eventually(lambda: stand.notes(name) == [f"x\n{MARK}a"])
     assert host.waiting() == 1
     assert host.timeline().flush() == ALL_SENT
     assert stand.notes(name) == [f"x\n{MARK}a"]
@@ -613,13 +614,6 @@ def test_a_note_reads_as_plain_text() -> None:
     assert written("two\nlines", text) == (
         f"\\x1b[31mred\\x1b[0m    tab\nnext\nline\\x00 \\u202eturned\n{MARK}two\\nlines"
     )
-
-
-def _until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.01)
 
 
 def _age(folder: Path, seconds: float) -> None:

@@ -11,9 +11,9 @@ import pytest
 from diagnostics.pooler import Pool, Pooler, read_pooler
 from sandbox.adapters.pgbouncer import PgBouncer
 from sandbox.errors import Denied, Unreachable
-from tests.acceptance.engineer import eventually
 from tests.integration.pgbouncer import pooled
 from tests.integration.world import World
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from sandbox.adapters.nats import Nats
 from sandbox.adapters.postgres import Postgres
 from sandbox.adapters.redis import Redis
 from sandbox.errors import ArrakisError, Denied, Unreachable
-from tests.acceptance.engineer import eventually
 from tests.integration.test_nats import USERS, server
 from tests.integration.world import World
+from tests.waiting import eventually
 
 Probe = Callable[[str, float], Reach]
 

@@ -17,9 +17,9 @@ from sandbox.keyspace import Parked, Survey
 from sandbox.model import Sandbox
 from sandbox.naming import parked_key
 from sandbox.removal import Destroyed, Terms
-from tests.acceptance.engineer import eventually
 from tests.integration.rediscluster import Nodes, cluster
 from tests.integration.world import NOW, World
+from tests.waiting import eventually
 
 STAMP = "20250102030405"
 FAMILY, OTHER, LATER = "0123456789ab", "fedcba987654", "00ff00ff00ff"

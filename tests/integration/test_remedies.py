@@ -32,8 +32,8 @@ from runbooks.overdue.evidence import Evidence
 from runbooks.remedies import remedies
 from runbooks.remedies.task import ORPHANS
 from sandbox.errors import ArrakisError, Denied
-from tests.acceptance.engineer import eventually
 from tests.conftest import StartLab
+from tests.waiting import eventually
 
 RULE = FAMILY = "arrakis-sandbox-cleanup"
 CONTAINER, CLUSTER, VIEW = "sandbox-cleanup", "arrakis", "watching.overview"

@@ -43,10 +43,10 @@ from sandbox.streams import (
     publish,
     read,
 )
-from tests.acceptance.engineer import eventually
 from tests.integration.gated import Gated, gated
 from tests.integration.messaging import by_hand
 from tests.integration.world import World
+from tests.waiting import eventually
 
 ALL: list[Config] = [*expected_streams(), *expected_consumers()]
 SANDBOX, EVENTS = expected_streams()

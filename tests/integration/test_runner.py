@@ -44,8 +44,8 @@ from runbooks.engine.runner import Runner, at_pace, new_run
 from sandbox.deadline import within
 from sandbox.errors import ArrakisError, Halted, Unreachable
 from sandbox.ports import SqlWriter
-from tests.acceptance.engineer import eventually
 from tests.integration.world import World
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.soak  # what every run's tests notice too, to the word: for the mutants
 

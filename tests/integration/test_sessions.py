@@ -18,9 +18,9 @@ from runbooks.engine.model import Action, Reversibility, State
 from runbooks.remedies.sessions import EndSession, Why, cancel_query, end_session
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError
-from tests.acceptance.engineer import eventually
 from tests.integration.gated import Gated, gated
 from tests.integration.world import World
+from tests.waiting import eventually
 
 Client = psycopg.Connection[tuple[object, ...]]
 LIMIT = "runbooks.remedies.sessions.IDLE_LIMIT"

@@ -22,11 +22,11 @@ from sandbox import registry, schemas
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import ArrakisError, Unreachable
 from sandbox.removal import Terms, clean_up
-from tests.acceptance.engineer import eventually
 from tests.integration.hand import ROWS, Hand, Waiting, at_once, everything, holding, many
 from tests.integration.test_cleanup import job
 from tests.integration.world import World
 from tests.unit.plans import action
+from tests.waiting import eventually
 
 
 def soak(name: str) -> Any:

@@ -20,8 +20,8 @@ from diagnostics.storage import (
 )
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import Denied
-from tests.acceptance.engineer import eventually
 from tests.integration.world import World
+from tests.waiting import eventually
 
 BIG, SMALL = "sandbox_3f2b8c1e", "sandbox_83963dd9"
 

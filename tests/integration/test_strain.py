@@ -21,8 +21,8 @@ from runbooks.engine.throttle import Throttle
 from sandbox.adapters.postgres import Postgres
 from sandbox.errors import Missing
 from sandbox.ports import APPLICATION
-from tests.acceptance.engineer import eventually
 from tests.integration.world import World
+from tests.waiting import eventually
 
 Client = psycopg.Connection[tuple[object, ...]]
 # The machine that the tests run on may be slow as it likes.

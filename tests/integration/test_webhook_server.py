@@ -17,7 +17,7 @@ import pytest
 from runbooks.pagerduty.webhook import server
 from runbooks.pagerduty.webhook.handler import LARGEST, Request
 from sandbox.errors import ArrakisError
-from tests.integration.webhooks import Server, now, running, until
+from tests.integration.webhooks import Server, now, running
 from tests.unit.webhooks import (
     ACTION_SECRET,
     EVENT_SECRET,
@@ -34,6 +34,7 @@ from tests.unit.webhooks import (
     webhook,
     with_secret,
 )
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +73,13 @@ def _status(connection: socket.socket) -> int:
 
 def test_a_signed_webhook_is_triaged(shared: Server) -> None:
     assert shared.send(_fresh("triaged")) == 202
-    until(lambda: "pagerduty:triaged" in shared.triaged)
+    eventually(lambda: "pagerduty:triaged" in shared.triaged)
 
 
 def test_the_button_and_eventbridge_come_in_by_the_same_door(shared: Server) -> None:
     assert shared.send(with_secret("/action", pressed("button"), ACTION_SECRET)) == 202
     assert shared.send(with_secret("/events", event("bridge"), EVENT_SECRET)) == 202
-    until(lambda: {"action:button", "event:bridge"} <= set(shared.triaged))
+    eventually(lambda: {"action:button", "event:bridge"} <= set(shared.triaged))
 
 
 def test_it_says_that_it_is_well_and_counts(shared: Server) -> None:
@@ -216,7 +217,7 @@ def _duplicates(server: Server, count: int) -> None:
         statuses = sum(pool.map(send, [count // 8] * 8), Counter())
     assert statuses == {202: count}
     assert server.send(_fresh("last")) == 202
-    until(lambda: "pagerduty:last" in server.triaged)
+    eventually(lambda: "pagerduty:last" in server.triaged)
     assert server.triaged.count("pagerduty:again-and-again") == 1
     assert server.metric('arrakis_webhook_deliveries_total{outcome="duplicate"}') == count - 1
 
@@ -253,12 +254,12 @@ def test_a_duplicate_is_known_after_a_restart(tmp_path: Path) -> None:
     request = _fresh("before")
     with running(tmp_path) as server:
         assert server.send(request) == 202
-        until(lambda: server.triaged == ["pagerduty:before"])
+        eventually(lambda: server.triaged == ["pagerduty:before"])
         assert server.end() == 0
     with running(tmp_path) as server:
         assert server.send(request) == 202
         assert server.send(_fresh("after")) == 202
-        until(lambda: "pagerduty:after" in server.triaged)
+        eventually(lambda: "pagerduty:after" in server.triaged)
         assert server.triaged == ["pagerduty:before", "pagerduty:after"]
 
 
@@ -269,7 +270,7 @@ def test_a_replay_under_another_header_is_still_a_duplicate(tmp_path: Path) -> N
         for name in ("first", "second"):
             assert server.send(replace(request, headers={**request.headers, "x-webhook-id": name})) == 202
         assert server.send(_fresh("last")) == 202
-        until(lambda: "pagerduty:last" in server.triaged)
+        eventually(lambda: "pagerduty:last" in server.triaged)
         assert server.triaged == ["pagerduty:signed", "pagerduty:last"]
 
 
@@ -288,7 +289,7 @@ def test_a_burst_is_answered_at_once_and_none_is_lost_though_it_is_killed(tmp_pa
 
         with ThreadPoolExecutor(16) as pool:
             sent = [pool.submit(send, key) for key in requests]
-            until(lambda: len(answered) > 250)
+            eventually(lambda: len(answered) > 250)
             server.kill()
             for each in sent:
                 if each.exception():  # the connection was refused: it is sent again below
@@ -300,7 +301,7 @@ def test_a_burst_is_answered_at_once_and_none_is_lost_though_it_is_killed(tmp_pa
     with running(tmp_path) as server:
         lost = [key for key in requests if key not in answered]
         assert {server.send(requests[key]) for key in lost} == {202}
-        until(lambda: set(server.triaged) == set(requests))
+        eventually(lambda: set(server.triaged) == set(requests))
         twice = [key for key, times in Counter(server.triaged).items() if times > 1]
         assert len(twice) <= 1  # what was in hand when it died
 
@@ -313,10 +314,10 @@ def test_a_full_queue_says_so_and_loses_nothing(tmp_path: Path) -> None:
         assert server.metric('arrakis_webhook_deliveries_total{outcome="full"}') == 3
         assert server.metric("arrakis_webhook_queue_depth") == 5
         gate.touch()
-        until(lambda: len(server.triaged) == 5)
-        until(lambda: server.metric("arrakis_webhook_queue_depth") == 0)
+        eventually(lambda: len(server.triaged) == 5)
+        eventually(lambda: server.metric("arrakis_webhook_queue_depth") == 0)
         assert server.send(_fresh("full-5")) == 202
-        until(lambda: "pagerduty:full-5" in server.triaged)
+        eventually(lambda: "pagerduty:full-5" in server.triaged)
 
 
 def test_what_was_in_hand_when_it_was_killed_is_triaged_after_the_next_start(tmp_path: Path) -> None:
@@ -324,12 +325,12 @@ def test_what_was_in_hand_when_it_was_killed_is_triaged_after_the_next_start(tmp
     with running(tmp_path, gate=gate) as server:
         assert server.send(_fresh("in-hand")) == 202
         assert server.send(_fresh("behind-it")) == 202
-        until((tmp_path / "begun").exists)
+        eventually((tmp_path / "begun").exists)
         server.kill()
         assert not server.triaged
     gate.touch()
     with running(tmp_path, gate=gate) as server:
-        until(lambda: len(server.triaged) == 2)
+        eventually(lambda: len(server.triaged) == 2)
         assert server.triaged == ["pagerduty:in-hand", "pagerduty:behind-it"]
 
 
@@ -339,7 +340,7 @@ def test_it_ends_calmly_with_what_is_in_hand(tmp_path: Path, number: signal.Sign
     gate = tmp_path / "gate"
     with running(tmp_path, gate=gate) as server:
         assert server.send(_fresh("in-hand")) == 202
-        until((tmp_path / "begun").exists)
+        eventually((tmp_path / "begun").exists)
         server.process.send_signal(number)
         gate.touch()
         assert server.process.wait(30) == 0
@@ -442,7 +443,7 @@ def _attacked(tmp_path: Path, *, first: int, then: int, seed: int) -> None:
         assert server.get("/healthz")[0] == 200
         assert server.metric('arrakis_webhook_deliveries_total{outcome="accepted"}') == 0
         assert server.send(_fresh("good")) == 202
-        until(lambda: server.triaged == ["pagerduty:good"])
+        eventually(lambda: server.triaged == ["pagerduty:good"])
         assert server.end() == 0
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
@@ -473,7 +474,7 @@ def test_no_secret_is_in_any_log_metric_or_file(tmp_path: Path) -> None:
             with_secret("/nowhere", {}, EVENT_SECRET),
         ):
             server.send(request)
-        until(lambda: len(server.triaged) == 3)
+        eventually(lambda: len(server.triaged) == 3)
         told = server.get("/metrics")[1]
         assert server.end() == 0
     log = (tmp_path / "log").read_text()

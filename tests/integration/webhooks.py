@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -147,14 +147,6 @@ def running(folder: Path, *, limit: int = 1000, gate: Path | None = None) -> Ite
                 yield server
         finally:
             process.kill()
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until `condition()`."""
-    over = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < over, "it did not come about"
-        time.sleep(0.01)
 
 
 def now() -> datetime:

@@ -33,10 +33,10 @@ from sandbox.streams import (
     publish,
     read,
 )
-from tests.acceptance.engineer import eventually
 from tests.integration.counting import NAME, action, counting, hand_over, key, operator_at, planned
 from tests.integration.natscluster import Member, Nodes, cluster
 from tests.integration.world import World
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.soak
 

@@ -12,10 +12,11 @@ import pytest
 
 from lab.control import Lab
 from tests.acceptance.dump import dump
-from tests.acceptance.engineer import Engineer, eventually
+from tests.acceptance.engineer import Engineer
 from tests.acceptance.program import ROOT, Program
 from tests.integration.crowd import fill
 from tests.integration.world import World
+from tests.waiting import eventually
 
 APPLY = ("rb-sb-003", "--apply", "--yes", "--json", "--timeout", "5", "--max-targets", "99")
 HELD = re.compile(

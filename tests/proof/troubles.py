@@ -28,8 +28,8 @@ from runbooks.remedies.maintenance import vacuum_table
 from runbooks.remedies.sessions import Why, cancel_query, end_session
 from runbooks.remedies.storage import SETTLING, enlarge_storage
 from sandbox.ports import SqlSnapshot
-from tests.acceptance.engineer import eventually
 from tests.proof.ground import Ground
+from tests.waiting import eventually
 
 __all__ = ["TROUBLES", "Trouble"]
 

@@ -42,6 +42,7 @@ from tests.unit.webhooks import (
     webhook,
     with_secret,
 )
+from tests.waiting import eventually
 
 ALARMED = sealed(notification(encoded(alarm()).decode()))
 
@@ -259,7 +260,7 @@ def test_while_sns_is_slow_its_messages_are_asked_for_again_and_others_are_not_h
     assert handler.handle(ALARMED) == Answer(status=503, text="try again")
     assert handler.handle(GENUINE[0][0]).status == 202
     gate.set()
-    _until(lambda: handler.handle(ALARMED).status == 202)
+    eventually(lambda: handler.handle(ALARMED).status == 202)
     assert len(desk.sns.asked) == 1
 
 
@@ -310,14 +311,6 @@ def _crew(
         queue.close()
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not come about")
-
-
 def _delivery(name: str) -> Delivery:
     return Delivery(key=name, kind="alarm", subject=SUBJECT, received=NOW)
 
@@ -327,7 +320,7 @@ def test_what_is_put_in_is_triaged_in_order(tmp_path: Path) -> None:
     with _crew(tmp_path, lambda delivery: seen.append(delivery.key)) as (queue, heard, _):
         for name in "cab":
             queue.put(_delivery(name))
-        _until(lambda: len(heard) == 3)
+        eventually(lambda: len(heard) == 3)
         assert queue.waiting()[0] == 0
     assert (seen, heard) == (["c", "a", "b"], ["done"] * 3)
 
@@ -343,7 +336,7 @@ def test_what_cannot_be_reached_is_tried_again_and_then_set_aside(tmp_path: Path
     with _crew(tmp_path, triage) as (queue, heard, _):
         queue.put(_delivery("never"))
         queue.put(_delivery("later"))
-        _until(lambda: "done" in heard and "aside" in heard)
+        eventually(lambda: "done" in heard and "aside" in heard)
         assert queue.put(_delivery("never")) is Receipt.DUPLICATE
     assert (tries.count("never"), tries.count("later")) == (3, 2)
     assert sorted(heard) == ["again", "again", "again", "aside", "done"]
@@ -362,7 +355,7 @@ def test_any_other_failure_is_set_aside_at_once_and_the_next_is_triaged(
     with _crew(tmp_path, triage) as (queue, heard, said):
         queue.put(_delivery("bad"))
         queue.put(_delivery("good"))
-        _until(lambda: len(heard) == 2)
+        eventually(lambda: len(heard) == 2)
     assert heard == ["aside", "done"]
     assert "canary" not in said.getvalue()
     assert type(error).__name__ in said.getvalue()
@@ -378,7 +371,7 @@ def test_a_triage_without_an_end_does_not_hold_up_the_next(tmp_path: Path) -> No
     with _crew(tmp_path, triage, tries=1, deadline=0.05) as (queue, heard, _):
         queue.put(_delivery("endless"))
         queue.put(_delivery("good"))
-        _until(lambda: len(heard) == 2)
+        eventually(lambda: len(heard) == 2)
         gate.set()
     assert heard == ["aside", "done"]
 
@@ -390,7 +383,7 @@ def test_a_worker_forgets_what_is_long_done(tmp_path: Path) -> None:
     queue.close()
     with _crew(tmp_path, lambda _: None) as (queue, heard, _):
         queue.put(_delivery("new"))
-        _until(lambda: heard == ["done"])
+        eventually(lambda: heard == ["done"])
         assert queue.put(_delivery("old")) is Receipt.ACCEPTED
 
 
@@ -405,5 +398,5 @@ def test_what_kills_the_process_each_time_is_set_aside(tmp_path: Path) -> None:
         raise AssertionError(delivery)
 
     with _crew(tmp_path, triage) as (_, heard, said):
-        _until(lambda: heard == ["aside"])
+        eventually(lambda: heard == ["aside"])
     assert "AssertionError" not in said.getvalue()
