@@ -618,7 +618,7 @@ def test_a_lost_lease_and_an_emergency_stop_cancel_a_vacuum(
     assert [re.sub(r"\d+ %$", "", line) for line in told] == ["  sandboxes: scanning heap "]
 
 
-def test_a_stop_that_is_raised_just_after_a_look_cancels_a_vacuum_that_waits(
+def test_a_stop_that_is_raised_just_after_a_look_cancels_a_vacuum_within_a_second(
     gate: Gated, world: World
 ) -> None:
     fill(world, 1)
@@ -634,7 +634,7 @@ def test_a_stop_that_is_raised_just_after_a_look_cancels_a_vacuum_that_waits(
     with vacuuming(world):
         with pytest.raises(Stopped):
             VacuumTable(halted).apply(action)
-        assert time.monotonic() - looks[1] < 5
+        assert time.monotonic() - looks[1] < 1
 
 
 def test_a_role_that_may_not_vacuum_is_told_before_and_never_called_done(

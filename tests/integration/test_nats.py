@@ -45,7 +45,7 @@ SANDBOX, EVENTS = expected_streams()
 WORKERS, ROUTER = expected_consumers()
 ALL = (SANDBOX, EVENTS, WORKERS, ROUTER)
 TRIPLE: tuple[Config, ...] = (*expected_streams(3), WORKERS, ROUTER)
-SOON = 5.0  # seconds; without a deadline of its own the adapter would wait for ten
+SOON = 1.5  # seconds; without a deadline of its own the adapter would wait for ten
 
 
 CALLS: list[Callable[[Nats], object]] = [

@@ -270,4 +270,6 @@ def test_it_pauses_while_others_wait_says_why_and_an_emergency_stop_ends_the_pau
             resting = pool.submit(throttle.pause)
             with world.database.transaction() as transaction:
                 raise_stop(transaction, id="s", by="chani", reason="fire", halting=True, parts={}, over={})
+            began = monotonic()
             assert isinstance(resting.exception(10), Stopped)
+            assert monotonic() - began < 1

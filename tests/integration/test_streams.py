@@ -39,7 +39,7 @@ T = TypeVar("T")
 SANDBOX, EVENTS = expected_streams()
 WORKERS, ROUTER = expected_consumers()
 ALL = (SANDBOX, EVENTS, WORKERS, ROUTER)
-SOON = 5.0  # seconds; without a deadline of its own the adapter would wait for ten
+SOON = 1.5  # seconds; without a deadline of its own the adapter would wait for ten
 
 
 @contextlib.contextmanager
